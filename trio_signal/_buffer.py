@@ -1,0 +1,296 @@
+"""The outgoing buffer: a bounded memory channel with an overflow policy (contract O3)."""
+
+import heapq
+import itertools
+import logging
+import math
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import trio
+
+from ._errors import BufferFull, ClientClosed, ConfigurationError
+from ._outgoing import (
+    DropReason,
+    Failed,
+    Ledger,
+    Outcome,
+    OutgoingMessage,
+    OutgoingStatistics,
+    Sent,
+    drop,
+    enter_buffer,
+    hold,
+    is_held,
+    is_waiting,
+    on_done,
+    was_in_buffer,
+)
+
+_logger: Final = logging.getLogger("trio_signal.buffer")
+
+Overflow = Literal["drop_oldest", "drop_newest", "error", "wait"]
+
+
+@dataclass(frozen=True, slots=True)
+class BufferStatistics:
+    """The buffer at one moment.
+
+    Attributes:
+        waiting: live messages in it.
+        waiting_bytes: what they cost, in bytes.
+        max_size: the most messages it holds.
+        max_bytes: the most bytes it holds.
+        outgoing: the ledger of all messages it ever accepted.
+    """
+
+    waiting: int
+    waiting_bytes: int
+    max_size: int
+    max_bytes: int
+    outgoing: OutgoingStatistics
+
+
+class MessageBuffer:
+    """A first-in, first-out buffer of outgoing messages, bounded in number and bytes.
+
+    All but :meth:`put` and :meth:`take` are synchronous and work without Trio running.
+    A message that was withdrawn or has expired while it waited counts no more and is
+    passed over when its turn comes.
+
+    Args:
+        max_size: the most live messages it holds.
+        max_bytes: the most they may cost together, in bytes (text, attachments given
+            as bytes, and about 512 for each message).
+        overflow: what happens to a message for which there is no room:
+            ``"drop_oldest"`` drops from the front until it fits, ``"drop_newest"`` drops
+            it, ``"error"`` raises :class:`BufferFull`, ``"wait"`` makes :meth:`put` wait
+            (and :meth:`enqueue`, which cannot wait, raise :class:`BufferFull`).
+    """
+
+    def __init__(
+        self, max_size: int = 100, *, max_bytes: int = 16 * 1024 * 1024, overflow: Overflow = "drop_oldest"
+    ) -> None:
+        if not isinstance(max_size, int) or max_size < 1:
+            raise ConfigurationError("buffer_size", f"{max_size!r} is not a whole number of messages, 1 or more")
+        if not isinstance(max_bytes, int) or max_bytes < 1:
+            raise ConfigurationError("buffer_bytes", f"{max_bytes!r} is not a whole number of bytes, 1 or more")
+        if overflow not in get_args(Overflow):
+            raise ConfigurationError("overflow", f"{overflow!r} is none of {', '.join(get_args(Overflow))}")
+        self.max_size: Final = max_size
+        self.max_bytes: Final = max_bytes
+        self.overflow: Final = overflow
+        # Dead messages (withdrawn, expired) stay in the channel until their turn or until it is full. With room for
+        # as many dead ones as live ones, clearing them out costs O(1) for each message in the long run.
+        self._send, self._receive = trio.open_memory_channel[OutgoingMessage](2 * max_size)
+        self._live = 0
+        self._bytes = 0
+        self._deadlines: list[tuple[float, int, OutgoingMessage]] = []
+        self._counter = itertools.count()
+        self._ledger = Ledger()
+        self._turn = trio.StrictFIFOLock()
+        self._changed = trio.Event()
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Count the live messages."""
+        self._expire()
+        return self._live
+
+    def is_empty(self) -> bool:
+        """Say whether no live message waits."""
+        return len(self) == 0
+
+    def enqueue(self, recipient: str, text: str, *, id: str | None = None, deadline: float = math.inf) -> OutgoingMessage:  # noqa: A002
+        """Add a message at the end; the overflow policy makes room.
+
+        Args:
+            recipient: a number, a group, a UUID or a username.
+            text: what to say.
+            id: a name of your own for the message; a random one by default.
+            deadline: drop it if it still waits then, on Trio's clock.
+
+        Raises:
+            ConfigurationError: an argument is wrong, or the message alone is over ``max_bytes``.
+            BufferFull: there is no room, by policy ``"error"`` or ``"wait"``.
+        """
+        message = OutgoingMessage(recipient, text, id=id, deadline=deadline)
+        self.put_nowait(message)
+        return message
+
+    def dequeue(self) -> OutgoingMessage | None:
+        """Take the oldest live message, or return None when there is none."""
+        while True:
+            try:
+                message = self._receive.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return None
+            if is_waiting(message):
+                return self._taken(message)
+
+    def drain(self) -> list[OutgoingMessage]:
+        """Take all live messages, oldest first, and leave the buffer empty."""
+        return list(iter(self.dequeue, None))
+
+    def statistics(self) -> BufferStatistics:
+        """Return what it holds and what became of everything it accepted."""
+        waiting = len(self)
+        return BufferStatistics(waiting, self._bytes, self.max_size, self.max_bytes, self._ledger.statistics())
+
+    def put_nowait(self, message: OutgoingMessage) -> None:
+        """Accept a message, which must be new, making room as the policy says.
+
+        Raises:
+            BufferFull: there is no room, by policy ``"error"`` or ``"wait"``.
+            ClientClosed: the buffer was closed.
+        """
+        self._check(message)
+        while not self._fits(message):
+            if self.overflow == "drop_oldest":
+                self._drop_oldest()
+                continue
+            if self.overflow == "drop_newest":
+                self._accept(message)
+                drop(message, DropReason.OVERFLOW)
+                return
+            raise BufferFull(f"{self._live} messages ({self._bytes} bytes) wait already, and there is no room")
+        self._accept(message)
+        self._append(message)
+
+    async def put(self, message: OutgoingMessage) -> None:
+        """Accept a message; with policy ``"wait"``, wait for room, in turn.
+
+        A checkpoint. Cancelling while waiting leaves the message unaccepted.
+
+        Raises:
+            BufferFull: as :meth:`put_nowait`, by policy ``"error"``.
+            ClientClosed: the buffer was closed, perhaps while waiting.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.overflow != "wait":
+            self.put_nowait(message)
+            return
+        async with self._turn:
+            self._check(message)
+            while not self._closed and not self._fits(message):
+                await self._changed.wait()
+            self._check(message)
+            self._accept(message)
+            self._append(message)
+
+    async def take(self) -> OutgoingMessage:
+        """Wait for the oldest live message and take it.
+
+        A checkpoint. Cancelling is safe: a message is either still in the buffer or returned.
+
+        Raises:
+            trio.EndOfChannel: the buffer was closed and is empty.
+        """
+        while True:
+            message = await self._receive.receive()
+            if is_waiting(message):
+                return self._taken(message)
+            if is_held(message):
+                return message
+
+    def close(self) -> None:
+        """Accept nothing more. What waits can still be taken. Idempotent."""
+        self._closed = True
+        self._send.close()
+        self._notify()
+
+    def drop_all(self, reason: DropReason) -> None:
+        """Give every waiting message the outcome ``Dropped(reason)``."""
+        for message in self.drain():
+            drop(message, reason)
+
+    def _check(self, message: OutgoingMessage) -> None:
+        if self._closed:
+            raise ClientClosed("the client has been closed and takes no more messages")
+        if message.size > self.max_bytes:
+            raise ConfigurationError(
+                "text", f"the message takes {message.size} bytes, which is over the whole buffer's {self.max_bytes}"
+            )
+
+    def _fits(self, message: OutgoingMessage) -> bool:
+        self._expire()
+        return self._live < self.max_size and self._bytes + message.size <= self.max_bytes
+
+    def _drop_oldest(self) -> None:
+        """Drop the oldest live message, which is known to exist."""
+        while not drop(self._receive.receive_nowait(), DropReason.OVERFLOW):
+            pass
+
+    def _accept(self, message: OutgoingMessage) -> None:
+        """Take responsibility for a message: from here on it ends in an outcome."""
+        self._ledger.accepted += 1
+        on_done(message, self._settled)
+
+    def _append(self, message: OutgoingMessage) -> None:
+        enter_buffer(message)
+        self._live += 1
+        self._bytes += message.size
+        if message.deadline != math.inf:
+            heapq.heappush(self._deadlines, (message.deadline, next(self._counter), message))
+        if self._receive.statistics().current_buffer_used == 2 * self.max_size:
+            self._clear_out()
+        # A waiting receiver gets the message now, though its task runs later. In between the message must not count
+        # as being in the buffer, or making room for the next one would look for it here in vain.
+        handed_over = self._receive.statistics().tasks_waiting_receive > 0
+        self._send.send_nowait(message)
+        if handed_over:
+            self._taken(message)
+
+    def _clear_out(self) -> None:
+        """Take the dead messages out of a channel that is full of them, keeping the order."""
+        waiting = [m for m in iter(self._receive_or_none, None) if is_waiting(m)]
+        for message in waiting:
+            self._send.send_nowait(message)
+
+    def _expire(self) -> None:
+        """Drop what has passed its deadline, and forget the deadlines of messages that have left."""
+        while self._deadlines and not is_waiting(self._deadlines[0][2]):
+            heapq.heappop(self._deadlines)
+        if len(self._deadlines) > 2 * self._live + 16:
+            self._deadlines = [entry for entry in self._deadlines if is_waiting(entry[2])]
+            heapq.heapify(self._deadlines)
+
+    def _receive_or_none(self) -> OutgoingMessage | None:
+        try:
+            return self._receive.receive_nowait()
+        except trio.WouldBlock:
+            return None
+
+    def _taken(self, message: OutgoingMessage) -> OutgoingMessage:
+        self._leave(message)
+        hold(message)
+        return message
+
+    def _leave(self, message: OutgoingMessage) -> None:
+        self._live -= 1
+        self._bytes -= message.size
+        self._notify()
+
+    def _settled(self, message: OutgoingMessage) -> None:
+        """Book the outcome of a message, wherever it was."""
+        outcome = message.outcome
+        if outcome is None:
+            raise AssertionError("called back without an outcome")
+        if was_in_buffer(message):
+            self._leave(message)
+        self._ledger.enter(outcome)
+        _log(message.id, outcome)
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+
+def _log(message_id: str, outcome: Outcome) -> None:
+    if isinstance(outcome, Sent):
+        _logger.debug("message %s was sent as %d", message_id, outcome.timestamp)
+    elif isinstance(outcome, Failed):
+        _logger.warning("message %s failed (%s): %s", message_id, outcome.certainty, outcome.error)
+    else:
+        level = logging.INFO if outcome.reason is DropReason.WITHDRAWN else logging.WARNING
+        _logger.log(level, "message %s was dropped: %s", message_id, outcome.reason)

@@ -1,0 +1,537 @@
+"""``open_signal_client()``: the nursery, its tasks, and the object that stands for them.
+
+::
+
+    async with open_signal_client(...)            client nursery: lives until the scope is left
+     ├─ send task          buffer -> slot -> gateway.send()      the slot is outside every connection
+     └─ supervisor         loop: sleep, dial, sync, serve, note why it ended
+         └─ connection nursery  (one per attempt, cancelled as a whole)
+             ├─ receive task    frames -> continuity -> inbox    owned by the client, survives the connection
+             └─ heartbeat
+
+Background tasks never raise through the user's frame: the client keeps the first
+permanent failure, cancels, and raises it bare once everything has ended.
+"""
+
+import logging
+import math
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self, get_args
+
+import trio
+
+from ._attachments import AttachmentLike, check_attachments
+from ._buffer import BufferStatistics, MessageBuffer, Overflow
+from ._continuity import Cursor, Gap, GapReason
+from ._credentials import Credentials, Headers, Token
+from ._dial import Connect, parse_url
+from ._envelopes import MessageKind, ReceivedMessage, Undecodable
+from ._errors import ClientClosed, ConfigurationError, ObserverLagged
+from ._inbox import ChallengeRequired, Event, Inbox, InboxStatistics
+from ._journal import Journal, MemoryJournal
+from ._outgoing import Delivery, DropReason, OutgoingMessage, Quote, on_done
+from ._recipients import check_number
+from ._ratelimit import RateLimit, TokenBucket
+from ._receiver import Receiver, ReceiveStatistics, WallClock
+from ._sender import Sender
+from ._states import Backoff, ConnectionState, ReconnectionManager
+from ._status import Reason, StateChanges, StateLog
+from ._supervisor import Supervisor
+from .gateways import Gateway
+from .gateways.rest import RestGateway
+
+_logger: Final = logging.getLogger("trio_signal.client")
+
+#: Seconds for closing what is left after everything was cancelled.
+_LAST_ACTS: Final = 1.0
+
+GatewayKind = Literal["auto", "rest"]
+
+_DEFAULT_RATE_LIMIT: Final = RateLimit(20, per=1.0, burst=100)
+
+#: What :meth:`SignalClient.receive_messages` gives: what somebody wrote.
+DEFAULT_KINDS: Final = frozenset({MessageKind.MESSAGE})
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStatistics:
+    """A client at one moment. All true within ``ping_interval + pong_timeout`` of any failure of the link.
+
+    Attributes:
+        state: the connection's state.
+        since: when it was entered, on Trio's clock.
+        generation: how many attempts to connect there have been in all.
+        attempt: how many since the link was last stable; 0 while CONNECTED.
+        next_attempt: when the present sleep ends, on Trio's clock; None while there is none.
+        last_error: what ended or prevented a connection last.
+        last_received: when the last bytes came on the present link, on Trio's clock; None without a link.
+        bytes_received: how many have come on the present link.
+        buffer: the outgoing buffer and the ledger of all messages.
+        in_flight: whether the send task holds a message.
+        paused_until: when a pause for a rate limit ends, on Trio's clock; None without one.
+        inbox: what has arrived and not been taken.
+        receiving: what has come in.
+    """
+
+    state: ConnectionState
+    since: float
+    generation: int
+    attempt: int
+    next_attempt: float | None
+    last_error: Exception | None
+    last_received: float | None
+    bytes_received: int
+    buffer: BufferStatistics
+    in_flight: bool
+    paused_until: float | None
+    inbox: InboxStatistics
+    receiving: ReceiveStatistics
+
+
+@asynccontextmanager
+async def open_signal_client(
+    url: str,
+    account: str,
+    *,
+    gateway: GatewayKind = "auto",
+    buffer_size: int = 100,
+    buffer_bytes: int = 16 * 1024 * 1024,
+    overflow: Overflow = "drop_oldest",
+    delivery: Delivery = "at_most_once",
+    max_send_attempts: int = 10,
+    backoff: Backoff | None = None,
+    rate_limit: RateLimit | None = _DEFAULT_RATE_LIMIT,
+    close_timeout: float = 10.0,
+    attempt_timeout: float = 20.0,
+    send_timeout: float = 60.0,
+    ping_interval: float = 10.0,
+    pong_timeout: float = 5.0,
+    headers: Headers = (),
+    token: Token | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    http_client: Any | None = None,
+    connect: Connect | None = None,
+    inbox_size: int = 10_000,
+    inbox_bytes: int = 64 * 1024 * 1024,
+    max_message_size: int = 16 * 1024 * 1024,
+    max_attachment_bytes: int = 100 * 1024 * 1024,
+    cursor: Cursor | None = None,
+    wall_clock: Callable[[], float] = time.time,
+) -> AsyncIterator["SignalClient"]:
+    """Keep a Signal account's traffic alive while the block runs.
+
+    Gives a :class:`SignalClient` at once, without waiting for a connection; use
+    ``await signal.wait_state(ConnectionState.CONNECTED)`` to wait for one. Messages
+    sent before are buffered.
+
+    Leaving the block normally takes no more messages and goes on sending for up to
+    ``close_timeout``; leaving it by an exception or a cancellation closes at once. Then
+    every socket is closed, every task has ended, and every message has its outcome: the
+    one in flight ``Failed("unknown")``, what waited ``Dropped("closed")``.
+
+    Args:
+        url: the gateway, as ``http://host:8080``, https, ws or wss, with a base path if there
+            is one. ``user:password@`` becomes an Authorization header.
+        account: the number that the gateway is linked to, with + and country code.
+        gateway: what kind it is; ``"auto"`` finds out among the kinds that this version knows.
+        buffer_size: the most messages that wait to be sent.
+        buffer_bytes: the most bytes that they may take.
+        overflow: what happens when the buffer is full; see :class:`MessageBuffer`.
+        delivery: ``"at_most_once"`` never sends anything twice: where an answer is lost, the
+            outcome is ``Failed("unknown")``. ``"at_least_once"`` sends such a message again, in
+            its place, so that **people may receive it twice**; the gateway has no key by which
+            it could notice. Choose it for alerts, not for payments.
+        max_send_attempts: with ``"at_least_once"``, how many attempts with unknown result one
+            message gets before it ends as ``Failed("unknown")``.
+        backoff: how long to wait between attempts to connect.
+        rate_limit: how fast messages may leave; None for no limit.
+        close_timeout: how long leaving the block may go on sending, in seconds.
+        attempt_timeout: one attempt's time from name look-up to the first pong, in seconds.
+        send_timeout: how long the gateway may take to answer a send, in seconds; it has no
+            time limit of its own and can hang for ever.
+        ping_interval: silence after which we ping, in seconds.
+        pong_timeout: silence after that which ends the connection, in seconds.
+        headers: sent with every HTTP request and with the WebSocket handshake.
+        token: a bearer token, or a callable (async or not) that is asked for one before each
+            connection and after each refusal.
+        ssl_context: for https, to trust an authority of your own.
+        http_client: an ``httpx.AsyncClient``, or one of its shape (``httpx2``), to send with. It
+            is not closed. The WebSocket does not go through it.
+        connect: opens the byte stream to (host, port), for proxies and tests; TCP by default.
+        inbox_size: the most events kept for the application.
+        inbox_bytes: the most bytes that they may take.
+        max_message_size: the largest message taken from the WebSocket, in bytes; a larger one
+            closes the connection (1009).
+        max_attachment_bytes: the most that the attachments of one message may be together.
+        cursor: where an earlier process had come (:attr:`SignalClient.cursor`); the time since
+            then is reported as a gap.
+        wall_clock: tells the time of day in seconds since the epoch.
+
+    Raises:
+        ConfigurationError: an argument is wrong; it is named. Nothing was started.
+        PermanentError: before the first connection: the gateway can never serve this
+            account, and what to change. Raised where the block is left, after cancelling it.
+        GatewayRefused: before the first connection: the credentials are refused and there is
+            no ``token`` callable to ask for others.
+        LinkLost: before the first connection: the gateway refused it with a status that
+            will not change (such as 404 for a wrong path).
+    """
+    address = parse_url(url)
+    account = check_number("account", account)
+    if gateway not in get_args(GatewayKind):
+        raise ConfigurationError("gateway", f"{gateway!r} is none of {', '.join(get_args(GatewayKind))}")
+    if delivery not in get_args(Delivery):
+        raise ConfigurationError("delivery", f"{delivery!r} is none of {', '.join(get_args(Delivery))}")
+    _check_positive(
+        attempt_timeout=attempt_timeout,
+        send_timeout=send_timeout,
+        ping_interval=ping_interval,
+        pong_timeout=pong_timeout,
+        max_send_attempts=max_send_attempts,
+        max_message_size=max_message_size,
+        max_attachment_bytes=max_attachment_bytes,
+    )
+    if not close_timeout >= 0:
+        raise ConfigurationError("close_timeout", f"{close_timeout!r} is not a number of seconds, 0 or more")
+    route = RestGateway(
+        address,
+        account,
+        Credentials(headers, token, address.authorization),
+        connect=connect or trio.open_tcp_stream,
+        ssl_context=ssl_context,
+        http_client=http_client,
+        ping_interval=ping_interval,
+        pong_timeout=pong_timeout,
+        send_timeout=send_timeout,
+        max_message_size=max_message_size,
+    )
+    client = SignalClient(
+        route,
+        account,
+        buffer=MessageBuffer(buffer_size, max_bytes=buffer_bytes, overflow=overflow),
+        inbox=Inbox(inbox_size, inbox_bytes),
+        journal=MemoryJournal(cursor),
+        backoff=backoff or Backoff(),
+        bucket=TokenBucket(rate_limit, trio.current_time()) if rate_limit else None,
+        delivery=delivery,
+        max_send_attempts=max_send_attempts,
+        attempt_timeout=attempt_timeout,
+        max_attachment_bytes=max_attachment_bytes,
+        wall=WallClock(wall_clock),
+    )
+    async with _running(client, route, close_timeout):
+        yield client
+
+
+@asynccontextmanager
+async def _running(client: "SignalClient", route: Gateway, close_timeout: float) -> AsyncIterator[None]:
+    """Run a client's tasks while the block runs, then close it in order."""
+    user_error: Exception | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client._supervise, nursery.cancel_scope)
+            nursery.start_soon(client._sender.run)
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001  (raised again, bare, once the tasks have ended)
+                user_error = error
+            else:
+                await client._finish(close_timeout)
+            nursery.cancel_scope.cancel(reason="the client's block was left")
+    finally:
+        client._settle_the_rest()
+        with trio.move_on_after(_LAST_ACTS, shield=True):
+            await route.aclose()
+    if user_error is not None:
+        if client._failure is not None:
+            user_error.add_note(f"the Signal client had failed as well: {client._failure}")
+        raise user_error
+    if client._failure is not None:
+        raise client._failure
+
+
+class SignalClient:
+    """A Signal account that is kept reachable. Made by :func:`open_signal_client`."""
+
+    def __init__(
+        self,
+        route: Gateway,
+        account: str,
+        *,
+        buffer: MessageBuffer,
+        inbox: Inbox,
+        journal: Journal,
+        backoff: Backoff,
+        bucket: TokenBucket | None,
+        delivery: Delivery,
+        max_send_attempts: int,
+        attempt_timeout: float,
+        max_attachment_bytes: int,
+        wall: WallClock,
+    ) -> None:
+        self.account: Final = account
+        self._buffer: Final = buffer
+        self._inbox: Final = inbox
+        self._journal: Final = journal
+        self._wall: Final = wall
+        self._max_attachment_bytes: Final = max_attachment_bytes
+        self._status: Final = StateLog(ReconnectionManager(backoff, clock=trio.current_time))
+        self._receiver: Final = Receiver(inbox, journal, wall)
+        self._supervisor: Final = Supervisor(
+            route, self._status, self._receiver, wall, attempt_timeout=attempt_timeout
+        )
+        self._sender: Final = Sender(
+            buffer,
+            route,
+            self._status,
+            bucket,
+            delivery=delivery,
+            max_attempts=max_send_attempts,
+            on_challenge=self._challenged,
+        )
+        self._failure: Exception | None = None
+        if journal.cursor is not None:
+            self._receiver.begin_absence(GapReason.GATEWAY, journal.cursor.time)
+
+    def __repr__(self) -> str:
+        """Show the state."""
+        return f"<SignalClient {self.state.name}>"
+
+    async def send_message(
+        self,
+        recipient: str,
+        text: str = "",
+        *,
+        attachments: Iterable[AttachmentLike] = (),
+        quote: ReceivedMessage | Quote | None = None,
+        styled: bool = False,
+        deadline: float = math.inf,
+        id: str | None = None,  # noqa: A002  (the public name is fixed)
+    ) -> OutgoingMessage:
+        """Accept a message into the buffer and return it; sending is the client's business.
+
+        Does not wait for a connection or for the outcome: for that,
+        ``await message.wait()``. A checkpoint. With ``overflow="wait"`` it waits for room.
+        Cancelled, the message was not accepted.
+
+        Args:
+            recipient: a number (``+15550100``), a group (``group.…=``), a UUID or a username;
+                ``message.reply_to`` of a received message is always one of them.
+            text: what to say; may be empty only with an attachment.
+            attachments: paths, bytes, or :class:`OutgoingAttachment`. Paths are looked at now and
+                read when it is sent.
+            quote: the received message that this one answers.
+            styled: read ``*italic*``, ``**bold**``, ``~strike~``, ``||spoiler||`` and backticks as styles.
+            deadline: drop the message if it still waits then; a moment on Trio's clock, as in
+                ``trio.current_time() + 60``.
+            id: a name of your own for the message.
+
+        Raises:
+            ConfigurationError: an argument is wrong; it is named.
+            BufferFull: ``overflow="error"`` and no room.
+            ClientClosed: the client's block was left.
+        """
+        files = await check_attachments(attachments, limit=self._max_attachment_bytes)
+        message = OutgoingMessage(
+            recipient,
+            text,
+            attachments=files,
+            quote=_as_quote(quote),
+            styled=styled,
+            id=id,
+            deadline=deadline,
+        )
+        await self._journal.accept(message)
+        on_done(message, self._journal.settle)
+        await self._buffer.put(message)
+        return message
+
+    def receive_messages(self, *, kinds: Collection[MessageKind] = DEFAULT_KINDS) -> "MessageStream":
+        """Return an iterator over received messages that survives every loss of the connection.
+
+        By default it gives what somebody wrote, so that it is safe to answer everything:
+        reactions, receipts, typing and the like are passed over, and so is a message whose
+        sender is not told. Gaps are logged as warnings. Several loops, of either kind,
+        compete for the items of one inbox. The iterator ends when the client is closed.
+
+        Args:
+            kinds: which kinds to give.
+        """
+        return MessageStream(self.events(), frozenset(kinds))
+
+    def events(self) -> "EventStream":
+        """Return an iterator over everything that arrives, with each gap in its place.
+
+        Gives :class:`ReceivedMessage` of every kind, :class:`Gap`, :class:`Undecodable` and
+        :class:`ChallengeRequired`. Ends when the client is closed.
+        """
+        return EventStream(self)
+
+    @property
+    def state(self) -> ConnectionState:
+        """The connection's state at this moment."""
+        return self._status.state
+
+    def state_changes(self) -> StateChanges:
+        """Return an iterator over every change of state from now on, none merged, none missed."""
+        return self._status.follow()
+
+    async def wait_state(self, *states: ConnectionState) -> ConnectionState:
+        """Wait until the client is in, or has passed through, one of these states.
+
+        A checkpoint. Cancelling is safe. No time limit: put it under ``trio.fail_after``.
+
+        Returns:
+            The state that ended the wait.
+
+        Raises:
+            ClientClosed: the client was closed before.
+        """
+        changes = self.state_changes()
+        await trio.lowlevel.checkpoint()
+        if self.state in states:
+            return self.state
+        while True:
+            try:
+                change = await anext(changes)
+            except StopAsyncIteration:
+                raise ClientClosed("the client was closed before it got into that state") from None
+            except ObserverLagged:
+                continue
+            if change.current in states:
+                return change.current
+
+    def reconnect_now(self) -> None:
+        """End the present wait before an attempt to connect; without one, do nothing.
+
+        For when you know better: the network is back, the gateway was started.
+        """
+        self._supervisor.hurry()
+
+    def resume_sending(self) -> None:
+        """End a pause for a rate limit, for instance after its challenge was solved."""
+        self._sender.resume()
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """How far the application has come; give it to the next process as ``cursor=``.
+
+        None until there has been a connection. It moves only as messages are taken.
+        """
+        time = self._inbox.oldest
+        if time is None:
+            time = self._receiver.absent_since
+        link = self._supervisor.link
+        if time is None and link is not None:
+            time = self._wall.at(link.last_received)
+        return self._journal.cursor if time is None else Cursor(time)
+
+    def statistics(self) -> ClientStatistics:
+        """Return the present figures."""
+        link = self._supervisor.link
+        return ClientStatistics(
+            state=self.state,
+            since=self._status.since,
+            generation=self._status.generation,
+            attempt=self._status.manager.attempt_count,
+            next_attempt=self._supervisor.next_attempt,
+            last_error=self._status.last_error,
+            last_received=link.last_received if link else None,
+            bytes_received=link.bytes_received if link else 0,
+            buffer=self._buffer.statistics(),
+            in_flight=self._sender.slot is not None,
+            paused_until=self._sender.paused_until,
+            inbox=self._inbox.statistics(),
+            receiving=self._receiver.statistics(),
+        )
+
+    def _challenged(self, tokens: tuple[str, ...], pause: float) -> None:
+        self._inbox.put([ChallengeRequired(tokens, self.account, pause)], time=self._wall.now())
+
+    async def _supervise(self, everything: trio.CancelScope) -> None:
+        self._failure = await self._supervisor.run()
+        if self._failure is not None:
+            everything.cancel(reason="the Signal client has failed for good")
+
+    async def _finish(self, close_timeout: float) -> None:
+        """Take no more, send what waits, say goodbye."""
+        self._buffer.close()
+        with trio.move_on_after(close_timeout):
+            await self._sender.finished.wait()
+        await self._supervisor.say_goodbye()
+
+    def _settle_the_rest(self) -> None:
+        """Give everything its outcome and end every iterator. The tasks have ended."""
+        self._sender.abandon()
+        self._buffer.close()
+        self._buffer.drop_all(DropReason.CLOSED)
+        if self.state is not ConnectionState.DISCONNECTED:
+            self._status.change(ConnectionState.DISCONNECTED, Reason.CLIENT_CLOSED)
+        self._status.close()
+        self._inbox.close()
+
+
+class EventStream:
+    """An iterator over everything that arrives. See :meth:`SignalClient.events`."""
+
+    def __init__(self, client: SignalClient) -> None:
+        self._client: Final = client
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event and take it. Cancelling is safe: it is taken or still there."""
+        client = self._client
+        try:
+            event = await client._inbox.take()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+        if (cursor := client.cursor) is not None:
+            client._journal.advance(cursor)
+        return event
+
+
+class MessageStream:
+    """An iterator over received messages. See :meth:`SignalClient.receive_messages`."""
+
+    def __init__(self, events: EventStream, kinds: frozenset[MessageKind]) -> None:
+        self._events: Final = events
+        self._kinds: Final = kinds
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> ReceivedMessage:
+        """Wait for the next message and take it. Cancelling is safe: it is taken or still there."""
+        while True:
+            event = await anext(self._events)
+            if isinstance(event, ReceivedMessage):
+                if event.kind in self._kinds and event.reply_to:
+                    return event
+            elif isinstance(event, Gap):
+                _logger.warning("messages may be missing: %s", event)
+            elif isinstance(event, Undecodable):
+                _logger.warning("a frame could not be understood and was passed over: %s", event.reason)
+            else:
+                _logger.warning("Signal wants a challenge solved before it takes more messages")
+
+
+def _as_quote(quote: ReceivedMessage | Quote | None) -> Quote | None:
+    if not isinstance(quote, ReceivedMessage):
+        return quote
+    if quote.sender is None or quote.timestamp is None:
+        raise ConfigurationError("quote", "this message does not say who wrote it and when, so it cannot be quoted")
+    return Quote(quote.timestamp, quote.sender, quote.text or "")
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and value > 0):
+            raise ConfigurationError(name, f"{value!r} is not a number over 0")

@@ -1,0 +1,80 @@
+"""What the application has had, what it has missed, and what came twice. Pure."""
+
+import enum
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+
+class GapReason(enum.StrEnum):
+    """Why messages may be missing (contract R4)."""
+
+    GATEWAY = "gateway"  #: the gateway keeps nothing while we are away
+    STALLED = "stalled"  #: the gateway answered but delivered nothing any more
+    OVERFLOW = "overflow"  #: the inbox was full
+    EPOCH_CHANGED = "epoch_changed"  #: the numbering began anew
+    EXPIRED = "expired"  #: kept for a time, and that is over
+    OVERWRITTEN = "overwritten"  #: more came than is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages may be missing here. It stands in the stream where they would have stood.
+
+    Attributes:
+        reason: a :class:`GapReason`, which compares equal to its text.
+        since: the last moment known to be covered, in milliseconds since the epoch.
+        until: the first moment covered again, in milliseconds since the epoch.
+        first: the first missing sequence number, where the gateway numbers messages.
+        last: the last missing one.
+        count: how many messages are known to be lost, None where nobody can know.
+    """
+
+    reason: GapReason
+    since: int
+    until: int
+    first: int | None = None
+    last: int | None = None
+    count: int | None = None
+
+    def extended(self, *, since: int, until: int, count: int | None) -> "Gap":
+        """Return this gap, reaching over another stretch of time with ``count`` more messages."""
+        total = None if self.count is None or count is None else self.count + count
+        return Gap(self.reason, min(self.since, since), max(self.until, until), self.first, self.last, total)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the application has come; store it and give it to the next process.
+
+    Attributes:
+        time: everything up to here has been taken or reported, in milliseconds since
+            the epoch.
+        epoch: which numbering ``sequence`` belongs to, where the gateway numbers messages.
+        sequence: the last message taken, where the gateway numbers messages.
+    """
+
+    time: int
+    epoch: str | None = None
+    sequence: int | None = None
+
+
+class DuplicateFilter:
+    """Remembers the last ``size`` keys. O(1) for each, memory bounded (contract R6)."""
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._order: deque[Hashable] = deque(maxlen=size)
+        self._seen: set[Hashable] = set()
+
+    def is_new(self, key: Hashable) -> bool:
+        """Remember the key; say whether it was unknown until now."""
+        if key in self._seen:
+            return False
+        if len(self._order) == self._order.maxlen:
+            self._seen.remove(self._order[0])
+        self._order.append(key)
+        self._seen.add(key)
+        return True
+
+    def __len__(self) -> int:
+        return len(self._order)

@@ -1,0 +1,101 @@
+"""Headers and tokens that go with every request, and are shown nowhere."""
+
+import inspect
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+import trio
+
+from ._errors import ConfigurationError, LinkLost
+
+_logger: Final = logging.getLogger("trio_signal.gateway")
+
+#: A token, or something to call for one before each connection and after each refusal.
+Token = str | Callable[[], str | Awaitable[str]]
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\x20-\x7e\x80-\xff\t]*")
+
+#: Headers that the protocols write themselves; a second one would break the request.
+_RESERVED: Final = frozenset({"host", "connection", "upgrade", "content-length", "transfer-encoding", "content-type"})
+
+
+class Credentials:
+    """Custom headers and an optional bearer token.
+
+    Raises:
+        ConfigurationError: a header is malformed or one that the protocol sets itself.
+            The message names the header, never its value.
+    """
+
+    def __init__(self, headers: Headers, token: Token | None, authorization: str | None) -> None:
+        pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+        for name, value in pairs:
+            _check_header(name, value)
+        names = {name.lower() for name, _ in pairs}
+        if (authorization or token) and "authorization" in names:
+            raise ConfigurationError("headers", "Authorization is given here and by token= or the URL too; choose one")
+        if authorization and token:
+            raise ConfigurationError("token", "the URL holds a user and password already; choose one")
+        if isinstance(token, str):
+            _check_header("token", token)
+        if authorization:
+            pairs.append(("Authorization", authorization))
+        self._headers: Final = pairs
+        self._token: Final = token
+        self._current: str | None = token if isinstance(token, str) else None
+
+    def __repr__(self) -> str:
+        """Show nothing of what it holds."""
+        return "<Credentials>"
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether there is a token callable."""
+        return callable(self._token)
+
+    async def headers(self) -> list[tuple[str, str]]:
+        """Return the headers to send. A checkpoint; cancelling is safe.
+
+        Raises:
+            LinkLost: the token callable failed.
+        """
+        if self._token is not None and self._current is None:
+            await self.renew()
+        else:
+            await trio.lowlevel.checkpoint()
+        return self._headers + ([("Authorization", f"Bearer {self._current}")] if self._current else [])
+
+    async def renew(self) -> bool:
+        """Ask the token callable anew; False if there is none. A checkpoint; cancelling is safe.
+
+        Raises:
+            LinkLost: the token callable failed, which counts as a failed attempt.
+        """
+        await trio.lowlevel.checkpoint()
+        if not callable(self._token):
+            return False
+        try:
+            token = self._token()
+            if inspect.isawaitable(token):
+                token = await token
+            _check_header("token", token)
+        except Exception as error:
+            # Whatever the callable raises must not end the client: the next attempt asks again. Its text may hold
+            # a secret, so only its kind is told.
+            _logger.error("the token callable failed with %s", type(error).__name__)
+            raise LinkLost(f"the token callable failed with {type(error).__name__}") from None
+        self._current = token
+        return True
+
+
+def _check_header(name: object, value: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError("headers", f"{name!r} is no header name")
+    if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
+        raise ConfigurationError("headers", f"{name} is set by the protocol; leave it out")
+    if not isinstance(value, str) or not _VALUE.fullmatch(value):
+        raise ConfigurationError("headers", f"the value of {name} is no text that fits a header")

@@ -1,0 +1,121 @@
+"""Where the gateway is and how to open a stream to it: URL, TCP, TLS."""
+
+import base64
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import trio
+
+from ._errors import CertificateError, ConfigurationError, LinkLost
+
+#: Opens a byte stream to (host, port). Give your own to go through a proxy, or to memory in tests.
+Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A gateway's URL, taken apart. Its text shows neither path nor credentials, for either may be secret.
+
+    Attributes:
+        scheme: ``http`` or ``https``; the WebSocket uses the same, as ``ws`` or ``wss``.
+        host: as written, without the brackets of an IPv6 address.
+        port: the given or the usual one.
+        path: what stands before every path of the API, without a slash at the end.
+        authorization: the header that follows from ``user:password@`` in the URL, if any.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str = field(repr=False)
+    authorization: str | None = field(repr=False)
+
+    def __str__(self) -> str:
+        """Give scheme, host and port only."""
+        return f"{self.scheme}://{self.host_header}"
+
+    @property
+    def host_header(self) -> str:
+        """What belongs in a Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def parse_url(url: object) -> Address:
+    """Take a gateway URL apart.
+
+    Raises:
+        ConfigurationError: it is no http, https, ws or wss URL of a host. The message
+            never repeats the URL, since it may hold a password.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError("url", f"{type(url).__name__} is not a str; give something like http://127.0.0.1:8080")
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError("url", f"it cannot be read ({error}); give something like http://host:8080") from None
+    scheme = _SCHEMES.get(parts.scheme.lower())
+    if scheme is None or not parts.hostname:
+        raise ConfigurationError("url", "it must begin with http://host or https://host")
+    if parts.query or parts.fragment:
+        raise ConfigurationError("url", "it must end with the path; put tokens in headers= or token=, not in a query")
+    if any(ord(c) <= 32 or ord(c) > 126 for c in parts.path):
+        raise ConfigurationError("url", "its path has a character that must be percent-encoded")
+    authorization = None
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
+    return Address(scheme, parts.hostname, port or _DEFAULT_PORTS[scheme], parts.path.rstrip("/"), authorization)
+
+
+async def open_stream(address: Address, connect: Connect, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
+    """Open TCP, and TLS if the address says so.
+
+    A checkpoint. It has no time limit of its own; cancelling closes what was opened.
+
+    Raises:
+        LinkLost: look-up, connect or handshake failed; the cause is attached.
+        CertificateError: the certificate does not verify.
+    """
+    try:
+        stream = await connect(address.host, address.port)
+    except OSError as error:
+        raise LinkLost(f"cannot connect to {address}: {_words(error)}") from error
+    except trio.BrokenResourceError as error:
+        raise LinkLost(f"cannot connect to {address}: the connection broke") from error
+    if address.scheme == "http":
+        return stream
+    return await _start_tls(address, stream, ssl_context or ssl.create_default_context())
+
+
+async def _start_tls(address: Address, stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream:
+    # Closing without the TLS goodbye is what HTTP and WebSocket peers do; both know their own end.
+    secured = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
+    done = False
+    try:
+        await secured.do_handshake()
+        done = True
+    except trio.BrokenResourceError as error:
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            raise CertificateError(
+                f"the certificate of {address} does not verify ({error.__cause__.verify_message}); "
+                "renew it, or pass ssl_context= that trusts its authority"
+            ) from error.__cause__
+        raise LinkLost(f"no TLS with {address}: {error.__cause__ or 'the connection ended'}") from error
+    finally:
+        if not done:
+            await trio.aclose_forcefully(stream)
+    return secured
+
+
+def _words(error: OSError) -> str:
+    """Say what an OSError means; Trio hides the cause behind a summary when there were several addresses."""
+    causes = getattr(error.__cause__, "exceptions", None) or [error.__cause__ or error]
+    return "; ".join(sorted({str(getattr(c, "strerror", None) or c) for c in causes}))

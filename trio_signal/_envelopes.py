@@ -1,0 +1,464 @@
+"""Received messages: from the bytes of a frame to typed objects, whatever the bytes are.
+
+:func:`decode_frame` never raises. What cannot be understood at all becomes :class:`Undecodable`; everything
+else is a :class:`ReceivedMessage`, which holds the typed envelope and derives the rest when asked. Pure: no
+Trio, no I/O, and nothing here is a checkpoint.
+"""
+
+import enum
+import hashlib
+from typing import Final
+
+import msgspec
+
+from ._salvage import decode_wire
+from ._wire import (
+    AdminDelete,
+    Attachment,
+    CallMessage,
+    DataMessage,
+    EditMessage,
+    Envelope,
+    GroupInfo,
+    Mention,
+    PinMessage,
+    PollCreate,
+    PollTerminate,
+    PollVote,
+    Preview,
+    Quote,
+    Reaction,
+    ReceiptMessage,
+    ReceiveError,
+    RemoteDelete,
+    SentMessage,
+    Sticker,
+    StoryMessage,
+    TextStyle,
+    TypingMessage,
+    UnpinMessage,
+    Wire,
+)
+
+
+class MessageKind(enum.StrEnum):
+    """What a received message is; one that another device of the account sent has the kind of what it sent."""
+
+    #: Somebody wrote: text, attachments, a sticker, a contact, a quote, a preview, something to view once.
+    MESSAGE = enum.auto()
+    EDIT = enum.auto()
+    REACTION = enum.auto()
+    #: By its author or by an administrator of the group.
+    REMOTE_DELETE = enum.auto()
+    RECEIPT = enum.auto()
+    TYPING = enum.auto()
+    CALL = enum.auto()
+    STORY = enum.auto()
+    POLL_CREATE = enum.auto()
+    POLL_VOTE = enum.auto()
+    POLL_TERMINATE = enum.auto()
+    PIN = enum.auto()
+    UNPIN = enum.auto()
+    PAYMENT = enum.auto()
+    GROUP_UPDATE = enum.auto()
+    EXPIRATION_UPDATE = enum.auto()
+    #: Another device of the account did something else than send: read messages, blocked, asked for contacts.
+    SYNC = enum.auto()
+    #: signal-cli could not read it. The same message can come again later, decrypted, for up to two weeks.
+    EXCEPTION = enum.auto()
+    #: None of these: a profile key, the end of a session, a content that is not known here (see `raw`).
+    OTHER = enum.auto()
+
+
+#: What a data message is, by the first of these fields that is set.
+_DATA_KINDS: Final = (
+    ("reaction", MessageKind.REACTION),
+    ("remote_delete", MessageKind.REMOTE_DELETE),
+    ("admin_delete", MessageKind.REMOTE_DELETE),
+    ("poll_create", MessageKind.POLL_CREATE),
+    ("poll_vote", MessageKind.POLL_VOTE),
+    ("poll_terminate", MessageKind.POLL_TERMINATE),
+    ("pin_message", MessageKind.PIN),
+    ("unpin_message", MessageKind.UNPIN),
+    ("payment", MessageKind.PAYMENT),
+)
+
+#: What an envelope without a data message is. These carry no id of their own: see `duplicate_key`.
+_ENVELOPE_KINDS: Final = {
+    MessageKind.RECEIPT: "receipt_message",
+    MessageKind.TYPING: "typing_message",
+    MessageKind.CALL: "call_message",
+    MessageKind.SYNC: "sync_message",
+}
+
+#: Without a data message these do not tell whether they belong to a group.
+_PLACELESS: Final = frozenset({MessageKind.EDIT, MessageKind.EXCEPTION, MessageKind.OTHER})
+
+_NOTHING: Final = DataMessage()
+
+
+class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One message as it came over the link; immutable.
+
+    `envelope` is all that was understood, and every property is derived from it when it is read. Times are
+    milliseconds since the epoch. Two messages are equal when their frames are the same bytes. The repr shows
+    no content, so that no text gets into a log by accident.
+
+    Attributes:
+        account: The account that the message is for: its number, from signal-cli 0.14.6 on possibly its UUID.
+        envelope: The typed envelope.
+        exception: Why signal-cli could not read the message, if so.
+        raw: The frame as it came, without the WebSocket header.
+    """
+
+    account: str | None
+    envelope: Envelope
+    exception: ReceiveError | None
+    raw: bytes
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the frames: everything else follows from them."""
+        return isinstance(other, ReceivedMessage) and self.raw == other.raw
+
+    def __hash__(self) -> int:
+        """Hash the frame."""
+        return hash(self.raw)
+
+    def __repr__(self) -> str:
+        """Show kind, sender and timestamp; never content."""
+        return f"<ReceivedMessage {self.kind} from {self.sender} at {self.timestamp}>"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """Tell rich, whose tracebacks show locals through this, no more than `repr()` tells."""
+        return [("kind", self.kind), ("sender", self.sender), ("timestamp", self.timestamp)]
+
+    @property
+    def kind(self) -> MessageKind:
+        """What the message is."""
+        if self.exception is not None:
+            return MessageKind.EXCEPTION
+        envelope = self.envelope
+        if envelope.data_message is None and self.edit is not None:
+            return MessageKind.EDIT
+        data = self.data
+        if data is not None:
+            return _data_kind(data)
+        if self.story is not None:
+            return MessageKind.STORY
+        kinds = (kind for kind, name in _ENVELOPE_KINDS.items() if getattr(envelope, name) is not None)
+        return next(kinds, MessageKind.OTHER)
+
+    @property
+    def text(self) -> str | None:
+        """The text that was written; of an edit the new one."""
+        return self._content.message
+
+    @property
+    def sender(self) -> str | None:
+        """Who sent it: the number, else the UUID, else the legacy identifier; None when that is not told."""
+        envelope = self.envelope
+        return envelope.source_number or envelope.source_uuid or envelope.source
+
+    @property
+    def sender_name(self) -> str | None:
+        """The sender's name as the account knows it."""
+        return self.envelope.source_name
+
+    @property
+    def sender_number(self) -> str | None:
+        """The sender's phone number, which many people hide."""
+        return self.envelope.source_number
+
+    @property
+    def sender_uuid(self) -> str | None:
+        """The sender's UUID (ACI)."""
+        return self.envelope.source_uuid
+
+    @property
+    def sender_device(self) -> int | None:
+        """The number of the sender's device."""
+        return self.envelope.source_device
+
+    @property
+    def from_self(self) -> bool:
+        """Whether another device of this account sent it."""
+        envelope = self.envelope
+        if envelope.sync_message is not None:
+            return True
+        # What a device sends with `notify_self` reaches the others as an ordinary message.
+        sources = (envelope.source_number, envelope.source_uuid, envelope.source)
+        return self.account is not None and self.account in sources
+
+    @property
+    def timestamp(self) -> int | None:
+        """When it was sent, by the sender's clock: with the sender, the message's id. An edit has its own."""
+        timestamp = self._content.timestamp
+        return self.envelope.timestamp if timestamp is None else timestamp
+
+    @property
+    def server_received_timestamp(self) -> int | None:
+        """When Signal's server got it, by the server's clock."""
+        return self.envelope.server_received_timestamp
+
+    @property
+    def group(self) -> GroupInfo | None:
+        """The group that it belongs to; its `id` is None when it is only known that there is one."""
+        group = self._content.group_info
+        if group is not None:
+            return group
+        place = self.envelope.typing_message or self.story
+        return GroupInfo(id=place.group_id) if place is not None and place.group_id else None
+
+    @property
+    def reply_to(self) -> str | None:
+        """The recipient that answers it: the group, the other person, or whom this account's device sent it to.
+
+        A note to self is answered to the own account. None when the place is not known: the sender is not
+        told, the group has no id, an exception (which does not say if it was for a group), another sync.
+        """
+        group = self.group
+        if group is not None:
+            return group.recipient
+        if self.envelope.sync_message is not None:
+            return self._sent_to
+        if self.data is None and self.kind in _PLACELESS:
+            return None
+        return self.sender
+
+    @property
+    def duplicate_key(self) -> tuple[str | int | bytes | None, ...] | None:
+        """What the copies of this message share and no other message has; None when it cannot be told.
+
+        It is (account, sender, device, timestamp, kind, place). The place takes part because one call of
+        signal-cli can send to several groups and people under one timestamp. Receipts, typing, calls and
+        other syncs have no id of their own: a digest of their content follows (the same in every process).
+        An exception and the same message when it is decrypted later differ in kind.
+        """
+        envelope = self.envelope
+        sender = envelope.source_uuid or envelope.source_number or envelope.source
+        timestamp = self.timestamp
+        if sender is None or timestamp is None:
+            return None
+        kind, group = self.kind, self.group
+        place = self._sent_to if group is None else group.id
+        key = (self.account, sender, envelope.source_device, timestamp, kind.value, place)
+        part = _ENVELOPE_KINDS.get(kind)
+        return key if part is None else (*key, _digest(getattr(envelope, part)))
+
+    @property
+    def data(self) -> DataMessage | None:
+        """The data message that applies: the one that came, the edit's new one, what another device sent."""
+        if self.envelope.data_message is not None:
+            return self.envelope.data_message
+        edit = self.edit
+        return self._sent if edit is None else edit.data_message
+
+    @property
+    def edit(self) -> EditMessage | None:
+        """Which message this one replaces, and by what."""
+        if self.envelope.edit_message is not None:
+            return self.envelope.edit_message
+        sent = self._sent
+        return None if sent is None else sent.edit_message
+
+    @property
+    def story(self) -> StoryMessage | None:
+        """The story, also one that another device sent."""
+        if self.envelope.story_message is not None:
+            return self.envelope.story_message
+        sync = self.envelope.sync_message
+        return None if sync is None else sync.sent_story_message
+
+    @property
+    def receipt(self) -> ReceiptMessage | None:
+        """Which messages of ours arrived, were read or were viewed."""
+        return self.envelope.receipt_message
+
+    @property
+    def typing(self) -> TypingMessage | None:
+        """That somebody types or stopped typing."""
+        return self.envelope.typing_message
+
+    @property
+    def call(self) -> CallMessage | None:
+        """A step in setting up a call."""
+        return self.envelope.call_message
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The files that came with it."""
+        return self._content.attachments or ()
+
+    @property
+    def mentions(self) -> tuple[Mention, ...]:
+        """The people named in the text: see :func:`utf16_slice`."""
+        return self._content.mentions or ()
+
+    @property
+    def text_styles(self) -> tuple[TextStyle, ...]:
+        """The styled parts of the text: see :func:`utf16_slice`."""
+        return self._content.text_styles or ()
+
+    @property
+    def previews(self) -> tuple[Preview, ...]:
+        """The previews of links in the text."""
+        return self._content.previews or ()
+
+    @property
+    def quote(self) -> Quote | None:
+        """The message that it answers."""
+        return self._content.quote
+
+    @property
+    def reaction(self) -> Reaction | None:
+        """The emoji put on another message or taken off it."""
+        return self._content.reaction
+
+    @property
+    def remote_delete(self) -> RemoteDelete | AdminDelete | None:
+        """Which message (`.target_sent_timestamp`) its author or an administrator deleted for everybody."""
+        content = self._content
+        return content.admin_delete if content.remote_delete is None else content.remote_delete
+
+    @property
+    def sticker(self) -> Sticker | None:
+        """The sticker."""
+        return self._content.sticker
+
+    @property
+    def poll_create(self) -> PollCreate | None:
+        """The new poll."""
+        return self._content.poll_create
+
+    @property
+    def poll_vote(self) -> PollVote | None:
+        """The vote in a poll."""
+        return self._content.poll_vote
+
+    @property
+    def poll_terminate(self) -> PollTerminate | None:
+        """The poll that was closed."""
+        return self._content.poll_terminate
+
+    @property
+    def pin(self) -> PinMessage | None:
+        """The message that was pinned."""
+        return self._content.pin_message
+
+    @property
+    def unpin(self) -> UnpinMessage | None:
+        """The message that is no longer pinned."""
+        return self._content.unpin_message
+
+    @property
+    def view_once(self) -> bool:
+        """Whether it may be looked at only once."""
+        return bool(self._content.view_once)
+
+    @property
+    def expires_in_seconds(self) -> int | None:
+        """After how many seconds it disappears once read; 0 is never."""
+        return self._content.expires_in_seconds
+
+    @property
+    def _content(self) -> DataMessage:
+        data = self.data
+        return _NOTHING if data is None else data
+
+    @property
+    def _sent(self) -> SentMessage | None:
+        sync = self.envelope.sync_message
+        return None if sync is None else sync.sent_message
+
+    @property
+    def _sent_to(self) -> str | None:
+        """Whom another device of the account sent it to."""
+        sync = self.envelope.sync_message
+        if sync is None:
+            return None
+        sent, story = sync.sent_message, sync.sent_story_message
+        if sent is not None:
+            return sent.destination_number or sent.destination_uuid or sent.destination
+        return None if story is None else story.destination_number or story.destination_uuid
+
+
+class Undecodable(msgspec.Struct, frozen=True, gc=False):
+    """A frame that is no message, delivered raw so that nothing that arrived is hidden (R7).
+
+    Attributes:
+        raw: The frame as it came, without the WebSocket header.
+        reason: What is wrong with it; never any of its content.
+        error: The gateway's words if it sent `{"error": "…"}`, as it does to every consumer at once.
+    """
+
+    raw: bytes
+    reason: str
+    error: str | None = None
+
+    def __repr__(self) -> str:
+        """Show the reason and the size; never content."""
+        return f"<Undecodable {self.reason}, {len(self.raw)} bytes>"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """Tell rich no more than `repr()` tells."""
+        return [("reason", self.reason), ("size", len(self.raw))]
+
+
+def decode_frame(data: bytes | str, /) -> ReceivedMessage | Undecodable:
+    """Decode one frame of a gateway, as it came over the WebSocket or as the data of a Server-Sent Event.
+
+    Never a checkpoint and never raises. Every JSON object that has an `envelope` object is a message: unknown
+    fields are ignored, and a field of an unexpected type is None and costs nothing but itself.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+    try:
+        frame = decode_wire(raw)
+    except (ValueError, RecursionError) as error:
+        return Undecodable(raw, _reason(error))
+    if frame.envelope is not None:
+        return ReceivedMessage(frame.account, frame.envelope, frame.exception, raw)
+    if frame.error is not None:
+        return Undecodable(raw, "an error frame", frame.error)
+    return Undecodable(raw, "no envelope object")
+
+
+def utf16_slice(text: str, start: int, length: int) -> str:
+    """Cut out what a mention or a text style covers; `start` and `length` count UTF-16 code units.
+
+    Never a checkpoint. What lies outside the text is left out; half of a character becomes U+FFFD.
+    """
+    units = text.encode("utf-16-le", "surrogatepass")
+    return units[2 * max(start, 0) : 2 * max(start + length, 0)].decode("utf-16-le", "replace")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    if isinstance(error, msgspec.ValidationError):
+        return "not a JSON object"
+    return f"not JSON: {error}"  # msgspec's own words name the kind of mistake and the byte, but no content
+
+
+def _data_kind(data: DataMessage) -> MessageKind:
+    for name, kind in _DATA_KINDS:
+        if getattr(data, name) is not None:
+            return kind
+    if _is_written(data):
+        return MessageKind.MESSAGE
+    if data.is_expiration_update:
+        return MessageKind.EXPIRATION_UPDATE
+    if data.group_info is not None and data.group_info.type == "UPDATE":
+        return MessageKind.GROUP_UPDATE
+    return MessageKind.OTHER
+
+
+def _is_written(data: DataMessage) -> bool:
+    """Whether somebody wrote it. A linked device gets messages to view once without their files."""
+    things = (data.attachments, data.sticker, data.contacts, data.previews, data.quote, data.view_once)
+    return data.message is not None or any(things)
+
+
+def _digest(content: Wire) -> bytes:
+    return hashlib.blake2b(msgspec.json.encode(content), digest_size=16).digest()

@@ -1,0 +1,220 @@
+"""What can go wrong, sorted by what the caller can do about it.
+
+::
+
+    SignalError
+    ├── ConfigurationError      an argument is wrong: change the call (also a ValueError)
+    ├── InvalidTransition       a state machine was asked for an illegal change (also a ValueError)
+    ├── BufferFull              overflow="error" and no room: wait, or drop something yourself
+    ├── ClientClosed            the client's ``async with`` has been left: open a new one
+    ├── ObserverLagged          a reader of state changes fell too far behind: read faster
+    ├── MessageDropped          what ``OutgoingMessage.wait()`` raises for ``Dropped``
+    ├── SendFailed              what ``OutgoingMessage.wait()`` raises for ``Failed``
+    └── GatewayError            the gateway, or the way to it
+        ├── LinkLost            the connection ended or could not be made: it is retried
+        ├── GatewayRefused      HTTP 401 or 403: give other credentials
+        ├── AnswerError         the gateway answered a send with an error
+        └── PermanentError      retrying cannot help: change what the message says
+            ├── WrongGatewayMode
+            ├── UnknownAccount
+            └── CertificateError
+
+The client itself raises only what the caller can do something about. Transient
+trouble is retried and shows up in ``state_changes()`` and ``statistics()``.
+"""
+
+import enum
+import ssl
+from typing import Final
+
+
+class SignalError(Exception):
+    """The root of everything that trio_signal raises."""
+
+
+class ConfigurationError(SignalError, ValueError):
+    """An argument is wrong. The message names it and says what to pass instead."""
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument}: {problem}")
+        self.argument = argument
+
+
+class InvalidTransition(SignalError, ValueError):
+    """An illegal change of state was asked for; nothing has changed."""
+
+
+class BufferFull(SignalError):
+    """The outgoing buffer has no room and its overflow policy is ``"error"``."""
+
+
+class ClientClosed(SignalError):
+    """The client has been closed, so it takes no more messages."""
+
+
+class ObserverLagged(SignalError):
+    """A reader of state changes fell behind so far that changes were discarded.
+
+    Attributes:
+        missed: how many changes this reader will never see. Its next read
+            continues with the oldest change that is still kept.
+    """
+
+    def __init__(self, missed: int) -> None:
+        super().__init__(f"{missed} state changes were discarded before they were read; read them faster")
+        self.missed = missed
+
+
+class Reason(enum.StrEnum):
+    """Why the state changed."""
+
+    START = "start"  #: the client's first attempt
+    RETRY = "retry"  #: another attempt, after a failed one or a loss
+    LINK_UP = "link_up"  #: the connection stands and has answered a ping
+    SYNCHRONISED = "synchronised"  #: what was missed is in the inbox, or reported there as a gap
+    ATTEMPT_FAILED = "attempt_failed"  #: no connection could be made
+    REFUSED = "refused"  #: HTTP 401 or 403
+    CLOSED_BY_GATEWAY = "closed_by_gateway"  #: a close frame came
+    CONNECTION_LOST = "connection_lost"  #: the connection ended without a close frame
+    NO_ANSWER = "no_answer"  #: nothing came, not even a pong
+    GATEWAY_STALLED = "gateway_stalled"  #: pongs came, but no ping of the gateway's own
+    PERMANENT = "permanent"  #: retrying cannot help
+    CLIENT_CLOSED = "client_closed"  #: the client's scope was left
+
+
+class GatewayError(SignalError):
+    """Something about the gateway or the way to it."""
+
+
+class LinkLost(GatewayError):
+    """The connection to the gateway ended or could not be made.
+
+    Attributes:
+        reason: what kind of end it was.
+        status: the HTTP status that refused the connection, if one did.
+        retry_after: what the gateway asked us to wait, in seconds.
+        close_code: the WebSocket close code, if there was one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason = Reason.ATTEMPT_FAILED,
+        status: int | None = None,
+        retry_after: float | None = None,
+        close_code: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
+        self.retry_after = retry_after
+        self.close_code = close_code
+
+
+class GatewayRefused(GatewayError):
+    """The gateway, or a proxy before it, refused our credentials (HTTP 401 or 403).
+
+    Attributes:
+        status: 401 or 403.
+        retry_after: what the other side asked us to wait, in seconds.
+    """
+
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class AnswerError(GatewayError):
+    """The gateway answered a send with an error.
+
+    Attributes:
+        status: the HTTP status, None where no whole answer came.
+        text: the gateway's own words, shortened to 500 characters.
+        challenge_tokens: what to solve before sending again, empty for a plain limit.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, text: str = "", challenge_tokens: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.text = text
+        self.challenge_tokens = challenge_tokens
+
+
+class PermanentError(GatewayError):
+    """Trying again cannot help. The message says what to change."""
+
+
+class WrongGatewayMode(PermanentError):
+    """The gateway runs in a mode that cannot deliver messages over a WebSocket."""
+
+
+class UnknownAccount(PermanentError):
+    """The gateway does not have this account."""
+
+
+class CertificateError(PermanentError):
+    """The gateway's TLS certificate does not verify."""
+
+
+class Remedy(enum.Enum):
+    """What to do about an error."""
+
+    RETRY = "retry"
+    RENEW_CREDENTIALS = "renew_credentials"
+    GIVE_UP = "give_up"
+
+
+#: HTTP statuses that a later attempt may not meet (contract C6).
+TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+REFUSED_STATUSES: Final = frozenset({401, 403})
+
+
+def remedy_for_status(status: int) -> Remedy:
+    """Say what to do about an HTTP status that is not the expected one.
+
+    A status of neither list (a 404 from a wrong base path, a redirect, the 200
+    with which a gateway in normal mode answers a WebSocket handshake) will be
+    the same next time.
+    """
+    if status in REFUSED_STATUSES:
+        return Remedy.RENEW_CREDENTIALS
+    return Remedy.RETRY if status in TRANSIENT_STATUSES or status >= 500 else Remedy.GIVE_UP
+
+
+def remedy_for(error: BaseException) -> Remedy:
+    """Sort an error that ended or prevented a connection (contract C6).
+
+    Pure: looks at the error and at what caused it, nothing else. What is not
+    known to be hopeless is retried, since the cost of a needless attempt is
+    small and that of giving up a working account is not.
+    """
+    for link in _chain(error):
+        if isinstance(link, GatewayRefused):
+            return Remedy.RENEW_CREDENTIALS
+        if isinstance(link, PermanentError | ssl.SSLCertVerificationError | ConfigurationError):
+            return Remedy.GIVE_UP
+        if isinstance(link, LinkLost) and link.status is not None:
+            return remedy_for_status(link.status)
+    return Remedy.RETRY
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return the error and its explicit or implicit causes, outermost first."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return chain
+
+
+def told(error: Exception) -> Exception:
+    """Pick from an error, perhaps a group of several, the one that says most to whoever reconnects."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    leaves = [told(leaf) for leaf in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, GatewayError)), leaves[0])

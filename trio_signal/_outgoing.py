@@ -1,0 +1,408 @@
+"""An outgoing message and the one outcome that it ends in (contract O1, O2).
+
+Theory of operation
+===================
+
+A message is always in one phase::
+
+    NEW ──▶ WAITING ──taken──▶ HELD ◀──────▶ WRITING
+     │         │                │               │
+     └─────────┴────────────────┴──── DONE ◀────┘
+
+- NEW: not accepted yet.
+- WAITING: in the buffer. Nothing of it has left.
+- HELD: in the send task's slot, between attempts. Nothing of it is leaving now.
+- WRITING: being sent. Only the send task may end this.
+- DONE: it has its outcome, for good.
+
+A message may be withdrawn, or expire, while WAITING or HELD, never while WRITING:
+nobody can call a letter back that is half through the slot. A message that was
+attempted with an unknown result and is to be tried again carries that result as its
+``doubt``; if it is then dropped, the doubt is its outcome, because "dropped" would
+claim that nobody got it.
+
+All changes of phase are made by the functions at the end of this file.
+"""
+
+import enum
+import math
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal, final
+
+import trio
+
+from ._attachments import OutgoingAttachment
+from ._errors import ConfigurationError, GatewayError, SignalError
+from ._recipients import check_recipient
+
+
+class Certainty(enum.StrEnum):
+    """Whether a failed message may have gone out all the same."""
+
+    NOT_SENT = "not_sent"  #: nobody got it: sending it again is safe
+    UNKNOWN = "unknown"  #: it may have been delivered: sending it again may repeat it
+
+
+class DropReason(enum.StrEnum):
+    """Why a message was given up before anything of it left."""
+
+    OVERFLOW = "overflow"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRecipient:
+    """One member of a group that a message, sent to the others, did not reach.
+
+    Attributes:
+        recipient: the number, or else the UUID or username.
+        reason: signal-cli's word for it, such as ``"UNREGISTERED_FAILURE"``.
+    """
+
+    recipient: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The gateway has handed the message to Signal.
+
+    Attributes:
+        timestamp: the message's id in Signal, in milliseconds since the epoch; 0 if
+            the gateway did not say.
+        failed: who did not get it. Gateways before 0.101 do not tell.
+    """
+
+    timestamp: int
+    failed: tuple[FailedRecipient, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The message was given up; nothing of it has left."""
+
+    reason: DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The message was attempted and did not succeed.
+
+    Attributes:
+        error: what went wrong, in the gateway's words where it had any.
+        certainty: whether it may have been delivered all the same.
+    """
+
+    error: Exception
+    certainty: Certainty
+
+
+Outcome = Sent | Dropped | Failed
+
+
+class MessageDropped(SignalError):
+    """Raised by :meth:`OutgoingMessage.wait`: the message was given up, nothing has left.
+
+    Attributes:
+        reason: a :class:`DropReason`.
+    """
+
+    def __init__(self, reason: DropReason) -> None:
+        super().__init__(f"the message was dropped: {reason.value}")
+        self.reason = reason
+
+
+class SendFailed(GatewayError):
+    """Raised by :meth:`OutgoingMessage.wait`: the message failed.
+
+    Attributes:
+        error: what went wrong.
+        certainty: a :class:`Certainty`; ``"unknown"`` means that it may have been delivered.
+    """
+
+    def __init__(self, error: Exception, certainty: Certainty) -> None:
+        hint = "it was not sent" if certainty is Certainty.NOT_SENT else "whether it was sent is unknown"
+        super().__init__(f"{error} ({hint})")
+        self.error = error
+        self.certainty = certainty
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The message that an outgoing one answers.
+
+    Attributes:
+        timestamp: the quoted message's own, in milliseconds since the epoch.
+        author: who wrote it: a number or a UUID.
+        text: what to show of it.
+    """
+
+    timestamp: int
+    author: str
+    text: str = ""
+
+
+#: signal-cli's JSON reader refuses a string of over 20,000,000 characters by dropping its whole connection, and
+#: every send in flight then hangs (facts: real-gateway-behaviour, section 2). Bytes are at least as many as characters.
+MAX_TEXT_BYTES: Final = 16 * 1024 * 1024
+
+#: What a queued message costs beside its contents, roughly.
+_OVERHEAD: Final = 512
+
+class _Phase(enum.Enum):
+    NEW = enum.auto()
+    WAITING = enum.auto()
+    HELD = enum.auto()
+    WRITING = enum.auto()
+    DONE = enum.auto()
+
+
+@final
+class OutgoingMessage:
+    """A message that was accepted, and what became of it.
+
+    Made by :meth:`SignalClient.send_message` and :meth:`MessageBuffer.enqueue`.
+
+    Attributes:
+        recipient: who it is for.
+        text: what it says.
+        attachments: what goes with it.
+        quote: the message it answers, if any.
+        styled: whether marks like ``**bold**`` in the text are styles.
+        id: the caller's, or a random one.
+        deadline: when it stops being worth sending, on Trio's clock.
+        size: what it costs in the buffer, in bytes.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_doubt",
+        "_on_done",
+        "_outcome",
+        "_phase",
+        "_settled",
+        "attachments",
+        "deadline",
+        "id",
+        "quote",
+        "recipient",
+        "size",
+        "styled",
+        "text",
+    )
+
+    def __init__(
+        self,
+        recipient: str,
+        text: str,
+        *,
+        attachments: tuple[OutgoingAttachment, ...] = (),
+        quote: Quote | None = None,
+        styled: bool = False,
+        id: str | None = None,  # noqa: A002  (the public name is fixed)
+        deadline: float = math.inf,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.recipient: Final = check_recipient(recipient)
+        self.text: Final = _check_text(text, empty_is_fine=bool(attachments))
+        self.attachments: Final = attachments
+        self.quote: Final = quote
+        self.styled: Final = styled
+        self.id: Final = uuid.uuid4().hex if id is None else id
+        self.deadline: Final = _check_deadline(deadline)
+        quoted = len(quote.text) if quote else 0
+        self.size: Final = _OVERHEAD + len(text.encode()) + quoted + sum(a.held for a in attachments)
+        self._clock: Final = clock
+        self._phase = _Phase.NEW
+        self._outcome: Outcome | None = None
+        self._doubt: Failed | None = None
+        self._settled: Final = trio.Event()
+        self._on_done: list[Callable[[OutgoingMessage], None]] = []
+
+    def __repr__(self) -> str:
+        """Show the id and what became of it, never the text or the recipient."""
+        return f"<OutgoingMessage {self.id} {self._phase.name.lower() if self._outcome is None else self._outcome}>"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of it; None while that is open. Never changes once given."""
+        if self.deadline != math.inf:
+            expire(self)
+        return self._outcome
+
+    async def wait(self) -> Sent:
+        """Wait until the outcome is known.
+
+        A checkpoint. Cancelling it cancels the waiting only, not the message.
+
+        Raises:
+            MessageDropped: it was given up before anything of it left.
+            SendFailed: it was attempted; ``certainty`` says whether it may have arrived.
+        """
+        await trio.lowlevel.checkpoint()
+        while (outcome := self.outcome) is None:
+            # While it is being written the deadline has no say, so waiting for it again would be a busy loop.
+            limit = math.inf if self._phase is _Phase.WRITING else self.deadline
+            with trio.move_on_at(limit):
+                await self._settled.wait()
+        if isinstance(outcome, Dropped):
+            raise MessageDropped(outcome.reason)
+        if isinstance(outcome, Failed):
+            raise SendFailed(outcome.error, outcome.certainty) from outcome.error
+        return outcome
+
+    def withdraw(self) -> bool:
+        """Take the message back, unless it is being sent right now or has an outcome.
+
+        Returns:
+            Whether it was taken back. Its outcome is then ``Dropped("withdrawn")``, or
+            ``Failed("unknown")`` if an earlier attempt may have delivered it.
+        """
+        return drop(self, DropReason.WITHDRAWN)
+
+
+def _check_text(text: object, *, empty_is_fine: bool) -> str:
+    if not isinstance(text, str):
+        raise ConfigurationError("text", f"{type(text).__name__} is not a str")
+    if not text and not empty_is_fine:
+        raise ConfigurationError("text", "it is empty and there is no attachment; Signal sends no empty message")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ConfigurationError("text", f"it is not valid Unicode: {error.reason}") from None
+    if size > MAX_TEXT_BYTES:
+        raise ConfigurationError("text", f"{size} bytes are over {MAX_TEXT_BYTES}; send it as an attachment")
+    return text
+
+
+def _check_deadline(deadline: object) -> float:
+    if isinstance(deadline, int | float) and not math.isnan(deadline):
+        return float(deadline)
+    raise ConfigurationError("deadline", f"{deadline!r} is not a time; give trio.current_time() + seconds")
+
+
+# --- The changes of phase. They are for the buffer and the send task; nothing else calls them. ---
+
+
+def enter_buffer(message: OutgoingMessage) -> None:
+    """Move from NEW to WAITING."""
+    message._phase = _Phase.WAITING
+
+
+def is_waiting(message: OutgoingMessage) -> bool:
+    """Say whether the message is live in a buffer, expiring it first if its time has come."""
+    return message.outcome is None and message._phase is _Phase.WAITING
+
+
+def is_held(message: OutgoingMessage) -> bool:
+    """Say whether the message is live and between attempts, expiring it first if its time has come."""
+    return message.outcome is None and message._phase is _Phase.HELD
+
+
+def on_done(message: OutgoingMessage, callback: Callable[[OutgoingMessage], None]) -> None:
+    """Call back, synchronously and in the order of asking, when the message gets its outcome."""
+    message._on_done.append(callback)
+
+
+def hold(message: OutgoingMessage, doubt: Failed | None = None) -> None:
+    """Move to HELD: taken from the buffer, or to be tried again after ``doubt``."""
+    if message._outcome is not None:
+        raise AssertionError(f"{message} is done and must not be tried again")
+    message._phase = _Phase.HELD
+    message._doubt = doubt or message._doubt
+
+
+def begin_writing(message: OutgoingMessage) -> bool:
+    """Move from HELD to WRITING, unless the message has expired or was withdrawn."""
+    if message.outcome is not None:
+        return False
+    message._phase = _Phase.WRITING
+    return True
+
+
+def settle(message: OutgoingMessage, outcome: Outcome) -> None:
+    """Give the message its one outcome and tell whoever waits."""
+    if message._outcome is not None:
+        raise AssertionError(f"{message} has an outcome already")
+    if isinstance(outcome, Failed) and message._doubt is not None:
+        # Whatever the last attempt came to, an earlier one may have been delivered.
+        outcome = Failed(outcome.error, Certainty.UNKNOWN)
+    message._outcome = outcome
+    message._settled.set()
+    for callback in message._on_done:
+        callback(message)
+    # Only now: the callbacks still want to know where the message was.
+    message._phase = _Phase.DONE
+
+
+def drop(message: OutgoingMessage, reason: DropReason) -> bool:
+    """Give up a message that is not being written; say whether this call did so."""
+    if message._outcome is not None or message._phase is _Phase.WRITING:
+        return False
+    settle(message, message._doubt or Dropped(reason))
+    return True
+
+
+def expire(message: OutgoingMessage) -> None:
+    """Drop the message if its deadline has passed."""
+    if message._outcome is None and message.deadline != math.inf and message._clock() >= message.deadline:
+        drop(message, DropReason.EXPIRED)
+
+
+def was_in_buffer(message: OutgoingMessage) -> bool:
+    """Say, from inside an ``on_done`` callback, whether the message was still in its buffer."""
+    return message._phase is _Phase.WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingStatistics:
+    """What became of all accepted messages; ``accepted == sent + dropped + failed + pending`` always.
+
+    Attributes:
+        accepted: how many were taken on.
+        sent: how many the gateway handed to Signal.
+        dropped: how many were given up, by :class:`DropReason`.
+        failed: how many failed, by :class:`Certainty`.
+        pending: how many have no outcome yet.
+    """
+
+    accepted: int
+    sent: int
+    dropped: dict[DropReason, int]
+    failed: dict[Certainty, int]
+
+    @property
+    def pending(self) -> int:
+        """How many have no outcome yet."""
+        return self.accepted - self.sent - sum(self.dropped.values()) - sum(self.failed.values())
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts messages in and outcomes out (contract O1)."""
+
+    accepted: int = 0
+    sent: int = 0
+    dropped: Counter[DropReason] = field(default_factory=Counter[DropReason])
+    failed: Counter[Certainty] = field(default_factory=Counter[Certainty])
+
+    def enter(self, outcome: Outcome) -> None:
+        """Book one outcome."""
+        if isinstance(outcome, Sent):
+            self.sent += 1
+        elif isinstance(outcome, Dropped):
+            self.dropped[outcome.reason] += 1
+        else:
+            self.failed[outcome.certainty] += 1
+
+    def statistics(self) -> OutgoingStatistics:
+        """Return the counts as they are now."""
+        return OutgoingStatistics(self.accepted, self.sent, dict(self.dropped), dict(self.failed))
+
+
+Delivery = Literal["at_most_once", "at_least_once"]

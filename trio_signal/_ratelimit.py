@@ -1,0 +1,59 @@
+"""A token bucket: how fast messages may leave."""
+
+import math
+from dataclasses import dataclass
+
+from ._errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most ``count`` messages in ``per`` seconds on average, ``burst`` at once.
+
+    Signal's own limit is a token bucket of unknown size; the default is far
+    above what a person would send and far below what a runaway loop would.
+
+    Attributes:
+        count: how many messages are earned in each period.
+        per: the length of that period in seconds.
+        burst: how many may leave at once after a quiet time.
+    """
+
+    count: float
+    per: float = 1.0
+    burst: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("count", "per"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigurationError(f"rate_limit.{name}", f"{value!r} is not a positive number")
+        if self.burst < 1:
+            raise ConfigurationError("rate_limit.burst", f"{self.burst!r} is less than 1, so nothing could ever leave")
+
+
+class TokenBucket:
+    """The state of one rate limit. Pure: the time is given at each call."""
+
+    def __init__(self, limit: RateLimit, now: float) -> None:
+        self._limit = limit
+        self._tokens = float(limit.burst)
+        self._updated = now
+
+    def delay(self, now: float) -> float:
+        """Return how many seconds from ``now`` the next token is there; 0 if one is."""
+        self._refill(now)
+        if self._tokens >= 1.0:
+            return 0.0
+        return (1.0 - self._tokens) * self._limit.per / self._limit.count
+
+    def take(self, now: float) -> None:
+        """Use one token. Call it when :meth:`delay` says 0; a debt is repaid by a longer delay."""
+        self._refill(now)
+        self._tokens -= 1.0
+
+    def _refill(self, now: float) -> None:
+        earned = max(0.0, now - self._updated) * self._limit.count / self._limit.per
+        # The tolerance keeps rounding from leaving a token a hair short after exactly the delay we gave.
+        self._tokens = min(float(self._limit.burst), self._tokens + earned + 1e-9)
+        self._updated = max(now, self._updated)

@@ -1,0 +1,56 @@
+"""How people and groups are addressed. Pure."""
+
+import base64
+import re
+from typing import Final
+
+from ._errors import ConfigurationError
+
+_NUMBER: Final = re.compile(r"\+[1-9][0-9]{0,14}")
+_GROUP: Final = re.compile(r"group\.[A-Za-z0-9+/_-]+={0,2}")
+#: A sender known only by phone number identity has its UUID written as ``PNI:…``.
+_UUID: Final = re.compile(r"(PNI:)?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_USERNAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,31}\.[0-9]{2,20}")
+
+
+def check_number(argument: str, number: object) -> str:
+    """Return the number if it has the E.164 form, ``+`` and up to 15 digits.
+
+    Raises:
+        ConfigurationError: it has not; the message names ``argument``.
+    """
+    if isinstance(number, str) and _NUMBER.fullmatch(number):
+        return number
+    raise ConfigurationError(
+        argument, f"{number!r} is not a phone number; write it with + and country code, like +15550100"
+    )
+
+
+def is_recipient(recipient: str) -> bool:
+    """Say whether this is a number, a group, a UUID or a username."""
+    return any(form.fullmatch(recipient) for form in (_NUMBER, _GROUP, _UUID, _USERNAME))
+
+
+def check_recipient(recipient: object) -> str:
+    """Return the recipient if it is a number, a group, a UUID or a username.
+
+    Raises:
+        ConfigurationError: it is none of them. The gateway would take anything else
+            for a username and fail late.
+    """
+    if isinstance(recipient, str) and is_recipient(recipient):
+        return recipient
+    raise ConfigurationError(
+        "recipient",
+        f"{recipient!r} is no Signal address; give a number (+15550100), a group (group.…=), a UUID or a username (ada.01)",
+    )
+
+
+def is_group(recipient: str) -> bool:
+    """Say whether a checked recipient is a group."""
+    return recipient.startswith("group.")
+
+
+def group_recipient(internal_id: str) -> str:
+    """Return the recipient for a group's internal id, the way the REST gateway writes it."""
+    return "group." + base64.b64encode(internal_id.encode("utf-8", "replace")).decode()

@@ -1,0 +1,186 @@
+"""The send task: one message at a time, in order, each to its outcome."""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from ._buffer import MessageBuffer
+from ._errors import ClientClosed
+from ._outgoing import (
+    Certainty,
+    Delivery,
+    DropReason,
+    Failed,
+    OutgoingMessage,
+    Sent,
+    begin_writing,
+    drop,
+    hold,
+    is_held,
+    on_done,
+    settle,
+)
+from ._ratelimit import TokenBucket
+from ._states import Backoff, ConnectionState
+from ._status import StateChange, StateLog
+from .gateways import Gateway, SendResult
+
+_logger: Final = logging.getLogger("trio_signal.sender")
+
+#: Between attempts of one message: 1 s doubling to 60 s (contract O6), never less than 1 s.
+_RETRY: Final = Backoff(floor=1.0)
+
+#: How long the queue pauses for a rate limit that names no time: 60 s doubling to 15 min (contract O6).
+_PAUSE: Final = Backoff(initial=60.0, maximum=900.0, jitter=False, retry_after_cap=86_400.0)
+
+#: How often new credentials are asked for on behalf of one message.
+_RENEWALS: Final = 3
+
+
+class Sender:
+    """Takes messages from the buffer and gives each its outcome.
+
+    The message that is being sent sits in :attr:`slot`, outside every connection's
+    scope: losing the receive link does not touch it, and whatever cancels the task
+    leaves it there to be accounted for by :meth:`abandon` (contract O9).
+
+    Args:
+        buffer: where messages wait.
+        gateway: what sends them.
+        status: says when the client is CONNECTED.
+        bucket: the rate limit, None for none.
+        delivery: what to do when nobody knows whether a message went out.
+        max_attempts: how often a message is attempted in all, with ``"at_least_once"``.
+        on_challenge: told of the tokens of a rate limit and of the pause in seconds.
+    """
+
+    def __init__(
+        self,
+        buffer: MessageBuffer,
+        gateway: Gateway,
+        status: StateLog,
+        bucket: TokenBucket | None,
+        *,
+        delivery: Delivery,
+        max_attempts: int,
+        on_challenge: Callable[[tuple[str, ...], float], None],
+    ) -> None:
+        self._buffer: Final = buffer
+        self._gateway: Final = gateway
+        self._status: Final = status
+        self._bucket: Final = bucket
+        self._attempts_allowed: Final = max_attempts if delivery == "at_least_once" else 1
+        self._on_challenge: Final = on_challenge
+        self.slot: OutgoingMessage | None = None
+        self.finished: Final = trio.Event()
+        self._limits_in_a_row = 0
+        self._paused_until = -math.inf
+        self._retry_at = -math.inf
+        self._news = trio.Event()
+        status.listen(self._state_changed)
+
+    async def run(self) -> None:
+        """Send until the buffer is closed and empty. Cancelling at any point loses no message."""
+        while True:
+            try:
+                self.slot = await self._buffer.take()
+            except trio.EndOfChannel:
+                break
+            on_done(self.slot, self._wake_up)
+            await self._see_through(self.slot)
+            self.slot = None
+        self.finished.set()
+
+    @property
+    def paused_until(self) -> float | None:
+        """When a pause for a rate limit ends, on Trio's clock; None if there is none."""
+        return self._paused_until if self._paused_until > trio.current_time() else None
+
+    def resume(self) -> None:
+        """End the pause for a rate limit, since its cause is gone."""
+        self._limits_in_a_row = 0
+        self._paused_until = -math.inf
+        self._wake_up()
+
+    def abandon(self) -> None:
+        """Give the message in the slot its outcome after the task has ended."""
+        message, self.slot = self.slot, None
+        if message is not None and message.outcome is None and not drop(message, DropReason.CLOSED):
+            error = ClientClosed("the client was closed while the message was being sent")
+            settle(message, Failed(error, Certainty.UNKNOWN))
+
+    async def _see_through(self, message: OutgoingMessage) -> None:
+        """Attempt one message until it has its outcome."""
+        attempts = doubtful = renewals = 0
+        while await self._wait_for_turn(message):
+            if not begin_writing(message):
+                break
+            attempts += 1
+            result = await self._gateway.send(message)
+            self._note_rate_limit(result)
+            if result.retry:
+                self._hold(message, attempts, result)
+                continue
+            if result.refused and self._gateway.can_renew_credentials and renewals < _RENEWALS:
+                # Held, not being written, while the callable runs: it may take its time.
+                renewals += 1
+                self._hold(message, renewals, result)
+                await self._gateway.renew_credentials()
+                continue
+            if isinstance(result.outcome, Failed) and result.outcome.certainty is Certainty.UNKNOWN:
+                doubtful += 1
+                if doubtful < self._attempts_allowed:
+                    self._hold(message, attempts, result, doubt=result.outcome)
+                    continue
+            settle(message, result.outcome)
+            break
+
+    def _hold(self, message: OutgoingMessage, attempt: int, result: SendResult, doubt: Failed | None = None) -> None:
+        """Keep a message for another attempt, later."""
+        hold(message, doubt)
+        delay = _RETRY.delay(attempt, retry_after=result.retry_after)
+        self._retry_at = trio.current_time() + delay
+        _logger.info("message %s is tried again in %.1f s: %s", message.id, delay, result.outcome)
+
+    async def _wait_for_turn(self, message: OutgoingMessage) -> bool:
+        """Wait until the message may be sent; False if it got an outcome meanwhile. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while is_held(message):
+            now = trio.current_time()
+            free_at = max(self._retry_at, self._paused_until, now + (self._bucket.delay(now) if self._bucket else 0.0))
+            connected = self._status.state is ConnectionState.CONNECTED
+            if connected and free_at <= now:
+                if self._bucket:
+                    self._bucket.take(now)
+                self._retry_at = -math.inf
+                return True
+            news = self._news = trio.Event()
+            with trio.move_on_at(min(message.deadline, free_at if connected else math.inf)):
+                await news.wait()
+        return False
+
+    def _note_rate_limit(self, result: SendResult) -> None:
+        if isinstance(result.outcome, Sent):
+            self._limits_in_a_row = 0
+        if not result.rate_limited:
+            return
+        self._limits_in_a_row += 1
+        pause = _PAUSE.ceiling(self._limits_in_a_row)
+        if result.retry_after is not None:
+            pause = min(result.retry_after, _PAUSE.retry_after_cap)
+        self._paused_until = trio.current_time() + pause
+        _logger.warning("Signal limits the rate of this account; sending pauses for %g s", pause)
+        if result.challenge_tokens:
+            self._on_challenge(result.challenge_tokens, pause)
+
+    def _state_changed(self, change: StateChange) -> None:
+        if change.current is ConnectionState.CONNECTED:
+            # A new link is news about the gateway: what failed on the old one need not wait for its time.
+            self._retry_at = -math.inf
+        self._wake_up()
+
+    def _wake_up(self, _: OutgoingMessage | None = None) -> None:
+        self._news.set()

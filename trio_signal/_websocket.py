@@ -1,0 +1,261 @@
+"""A WebSocket to the gateway: trio-websocket over a stream of our own.
+
+trio-websocket does the handshake and the control frames. Its connect has three
+holes that are closed here: a peer that accepts TCP and says nothing, one that hangs
+up in the handshake, and TLS trouble that shows up only as a time-out (``_dial``
+does TLS before the library sees the stream). The stream under it counts bytes, knows
+when the last one came, and turns a torn write into the end of the connection, since
+a WebSocket with half a frame written still calls itself open and swallows what follows.
+
+This stream is also where data frames will be split by ourselves, a whole read at a
+time: :meth:`WebSocketLink.receive` gives a list for that reason.
+"""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import h11
+import trio
+import trio_websocket
+import wsproto
+
+from ._errors import GatewayError, GatewayRefused, LinkLost, Reason, told
+from ._http import retry_after
+
+#: What a peer may send before its handshake answer is whole, in bytes.
+_MAX_HANDSHAKE: Final = 128 * 1024
+
+#: How much is read at once, in bytes: larger reads cost less for each message.
+_READ: Final = 64 * 1024
+
+#: trio-websocket hands messages on through a queue; while it is full no pong is answered, so it must not be tight.
+_QUEUE: Final = 1024
+
+#: The first byte of the frame with which trio-websocket answers a ping. We never send a pong on our own account.
+_PONG: Final = 0x8A
+
+#: What comes out of trio-websocket's reader when the other side talks nonsense in the handshake.
+_PROTOCOL_ERRORS: Final = (
+    h11.RemoteProtocolError,
+    h11.LocalProtocolError,
+    wsproto.utilities.RemoteProtocolError,
+    wsproto.utilities.LocalProtocolError,
+)
+
+
+class LinkStream(trio.abc.Stream):
+    """The stream under a WebSocket: passes everything through and takes note.
+
+    Attributes:
+        bytes_received: how many have come.
+        last_received: when the last ones came, on Trio's clock.
+        last_pong_sent: when the last ping of the other side was answered; None before.
+        head: the first bytes that came, enough to recognise a status line.
+        ended: set when nothing more can come.
+        established: the handshake is over.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream: Final = stream
+        self.bytes_received = 0
+        self.last_received = trio.current_time()
+        self.last_pong_sent: float | None = None
+        self.head = b""
+        self.ended = trio.Event()
+        self.established = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send. Cancelled half way, the whole stream is closed: nobody can go on after half a frame."""
+        whole = False
+        try:
+            await self._stream.send_all(data)
+            whole = True
+        finally:
+            if not whole:
+                await trio.aclose_forcefully(self._stream)
+        if self.established and data[0] == _PONG:
+            self.last_pong_sent = trio.current_time()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See :class:`trio.abc.SendStream`."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive, taking note of bytes and of the end. A checkpoint; cancelling is safe."""
+        data: bytes | bytearray = b""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        finally:
+            if not data:
+                self.ended.set()
+        self.bytes_received += len(data)
+        self.last_received = trio.current_time()
+        if not self.established:
+            self.head = (self.head + bytes(data))[:64]
+            if self.bytes_received > _MAX_HANDSHAKE:
+                self.ended.set()
+                raise trio.BrokenResourceError("the handshake's answer is too long")
+        return data
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._stream.aclose()
+
+
+class WebSocketLink:
+    """An open WebSocket. Made by :func:`open_websocket`."""
+
+    def __init__(self, connection: trio_websocket.WebSocketConnection, stream: LinkStream) -> None:
+        self._connection = connection
+        self.stream: Final = stream
+
+    async def receive(self) -> list[str | bytes]:
+        """Wait for messages and return all that are there.
+
+        A checkpoint; cancelling loses nothing.
+
+        Raises:
+            LinkLost: the connection has ended.
+        """
+        try:
+            messages = [await self._connection.get_message()]
+        except trio_websocket.ConnectionClosed as error:
+            raise _closed(error.reason) from error
+        # There is no public way to ask for what is queued already; one at a time would wake the application for each.
+        queue = self._connection._recv_channel  # pyright: ignore[reportPrivateUsage]
+        while queue.statistics().current_buffer_used:
+            messages.append(queue.receive_nowait())
+        return messages
+
+    async def ping(self) -> None:
+        """Send a ping and wait for its pong; no time limit of its own.
+
+        A checkpoint. Cancelled while writing, it ends the connection.
+
+        Raises:
+            LinkLost: the connection has ended.
+        """
+        try:
+            await self._connection.ping()
+        except trio_websocket.ConnectionClosed as error:
+            raise _closed(error.reason) from error
+
+    async def close(self) -> None:
+        """Say goodbye (1000) and wait for the answer; no time limit of its own. A checkpoint."""
+        await self._connection.aclose()
+
+
+@asynccontextmanager
+async def open_websocket(
+    stream: trio.abc.Stream,
+    *,
+    host: str,
+    resource: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    max_message_size: int,
+) -> AsyncIterator[WebSocketLink]:
+    """Do the handshake on a stream and keep the WebSocket while the block runs.
+
+    Takes over the stream and always closes it. No time limit of its own; cancelling
+    is safe. Leaving the block ends the connection without a goodbye, so call
+    :meth:`WebSocketLink.close` first where there is time for one.
+
+    Raises:
+        LinkLost: the handshake failed, or the connection broke in a way that only
+            trio-websocket noticed. The cause is attached.
+        GatewayRefused: the answer to the handshake was 401 or 403.
+    """
+    watched = LinkStream(stream)
+    try:
+        async with trio.open_nursery() as nursery:
+            yield WebSocketLink(await _shake_hands(nursery, watched, host, resource, headers, max_message_size), watched)
+            nursery.cancel_scope.cancel()
+    except ExceptionGroup as group:
+        raise _told(group) from group
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _shake_hands(
+    nursery: trio.Nursery,
+    stream: LinkStream,
+    host: str,
+    resource: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    max_message_size: int,
+) -> trio_websocket.WebSocketConnection:
+    connection: trio_websocket.WebSocketConnection | None = None
+    async with trio.open_nursery() as race:
+        race.start_soon(_cancel_after, stream.ended, race.cancel_scope)
+        connection = await trio_websocket.wrap_client_stream(
+            nursery,
+            stream,  # type: ignore[arg-type]  # its annotation asks for a socket, its documentation for any stream
+            host,
+            resource,
+            extra_headers=list(headers),
+            message_queue_size=_QUEUE,
+            max_message_size=max_message_size,
+            receive_buffer_size=_READ,
+        )
+        race.cancel_scope.cancel()
+    if connection is None:
+        raise _hung_up(stream)
+    stream.established = True
+    return connection
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel(reason="the other side hung up in the handshake")
+
+
+def _hung_up(stream: LinkStream) -> GatewayError:
+    """Name the end of a connection whose handshake never finished."""
+    if stream.bytes_received > _MAX_HANDSHAKE:
+        return LinkLost("the gateway sent an endless answer to the WebSocket handshake")
+    # A refusal whose body ends with the connection never becomes an event of trio-websocket's.
+    status = re.match(rb"HTTP/1\.[01] ([0-9]{3})", stream.head)
+    if status:
+        return rejected(int(status[1]), None)
+    return LinkLost("the gateway hung up in the WebSocket handshake")
+
+
+def rejected(status: int, wait: float | None) -> GatewayError:
+    """Name the refusal of a handshake by its HTTP status."""
+    if status in (401, 403):
+        return GatewayRefused(
+            f"the gateway refused the WebSocket handshake (HTTP {status}); check token= or headers=",
+            status=status,
+            retry_after=wait,
+        )
+    hint = {
+        200: "; a gateway in normal or native mode does that: run it with MODE=json-rpc",
+        404: "; is the path of the URL right?",
+    }.get(status, "")
+    return LinkLost(
+        f"the gateway answered the WebSocket handshake with HTTP {status}{hint}", status=status, retry_after=wait
+    )
+
+
+def _closed(reason: trio_websocket.CloseReason | None) -> LinkLost:
+    if reason is None:
+        return LinkLost("the gateway broke the WebSocket protocol", reason=Reason.CONNECTION_LOST, close_code=1002)
+    if reason.code == 1006:
+        return LinkLost("the connection ended without a close frame", reason=Reason.CONNECTION_LOST)
+    words = f": {reason.reason!r}" if reason.reason else ""
+    return LinkLost(
+        f"the WebSocket was closed with {reason.code}{words}", reason=Reason.CLOSED_BY_GATEWAY, close_code=reason.code
+    )
+
+
+def _told(group: ExceptionGroup[Exception]) -> Exception:
+    """Pick what a group of errors of one connection says to whoever wants to reconnect."""
+    leaf = told(group)
+    if isinstance(leaf, trio_websocket.ConnectionRejected):
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in leaf.headers or ()}
+        return rejected(leaf.status_code, retry_after(headers))
+    if isinstance(leaf, _PROTOCOL_ERRORS):
+        return LinkLost(f"the gateway does not speak WebSocket: {leaf}")
+    return leaf

@@ -1,0 +1,187 @@
+"""What goes into ``POST /v2/send`` and what its answers mean. Pure but for reading files.
+
+The table of answers is contract O6. It rests on the measured behaviour of the gateway:
+a status says little (400 covers both bad input and a broken network), the words of the
+error tell more, and where neither is certain the answer is "unknown", because a message
+sent twice to a person cannot be called back.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+
+from .._errors import AnswerError, ConfigurationError, LinkLost, SignalError
+from .._outgoing import Certainty, Failed, FailedRecipient, OutgoingMessage, Sent
+from .._recipients import is_group
+from . import SendResult
+
+#: How much of the gateway's own words is kept.
+_MAX_WORDS: Final = 500
+
+#: Errors with status 400 that the gateway or signal-cli gives before anything goes to Signal. Matched by how the
+#: text begins. Source: real-gateway measurements (sections 2, 7, 8) and the gateway's ``client.go``.
+_REFUSED_BEFORE_SENDING: Final = (
+    "Specified account does not exist",
+    "Couldn't process request - ",
+    "illegal base64 data",
+    "Invalid identifier group.",
+    "Invalid group id",
+    "Signal Messenger phone numbers and usernames cannot be specified together",
+    "Unable to complete request due to untrusted recipient keys",
+    "User is not registered",
+    "Unregistered user",
+)
+
+#: Rate limits that come as 400 (rest#482, cli#2071): the limit is real, what became of the message is not known.
+_RATE_LIMIT_WORDS: Final = ("due to rate limiting", "[429]", "[413]", "RateLimitException")
+
+
+class LocalFileError(SignalError):
+    """A file to be attached could not be read to its end while it was being sent."""
+
+
+Content = bytes | AsyncIterator[bytes]
+
+
+def encode_body(message: OutgoingMessage, account: str) -> tuple[dict[str, str], Content]:
+    """Return the headers and the body of a send.
+
+    Without files the body is bytes. With files it is an iterator that reads them as
+    they go, so that none is in memory as a whole; it raises :class:`LocalFileError`.
+    """
+    fields: dict[str, Any] = {"number": account, "recipients": [message.recipient], "message": message.text}
+    if message.styled:
+        fields["text_mode"] = "styled"
+    if message.quote is not None:
+        fields |= {
+            "quote_timestamp": message.quote.timestamp,
+            "quote_author": message.quote.author,
+            "quote_message": message.quote.text,
+        }
+    head = msgspec.json.encode(fields)
+    if not message.attachments:
+        return _headers(len(head)), head
+    # The files are spliced in before the object's closing brace, each between its data-URI head and a quote.
+    opening = head[:-1] + b',"base64_attachments":["'
+    heads = [msgspec.json.encode(attachment.head())[1:-1] for attachment in message.attachments]
+    size = len(opening) + len(b'"]}') + len(b'","') * (len(heads) - 1)
+    size += sum(map(len, heads)) + sum(attachment.encoded_size() for attachment in message.attachments)
+    return _headers(size), _pieces(opening, heads, message)
+
+
+def _headers(size: int) -> dict[str, str]:
+    return {"Content-Type": "application/json", "Content-Length": str(size)}
+
+
+async def _pieces(opening: bytes, heads: list[bytes], message: OutgoingMessage) -> AsyncIterator[bytes]:
+    joint = opening
+    for head, attachment in zip(heads, message.attachments, strict=True):
+        yield joint + head
+        try:
+            async for piece in attachment.encoded():
+                yield piece
+        except (OSError, ConfigurationError) as error:
+            raise LocalFileError(f"an attachment could not be read while sending: {error}") from error
+        joint = b'","'
+    yield b'"]}'
+
+
+def read_answer(status: int, body: bytes, *, recipient: str, wait: float | None) -> SendResult:
+    """Say what an answer to ``POST /v2/send`` means (contract O6).
+
+    Args:
+        status: the HTTP status.
+        body: the body, whole.
+        recipient: who the message was for.
+        wait: the ``Retry-After`` in seconds, if there was one.
+    """
+    answer = _decode(body)
+    if status == 201:
+        return _accepted(answer, recipient)
+    words = _words(answer, body)
+    error = AnswerError(_sentence(status, words), status=status, text=words)
+    if status in (401, 403):
+        return SendResult(Failed(error, Certainty.NOT_SENT), refused=True, retry_after=wait)
+    if status == 503 or (status == 500 and not body.strip()):
+        # An empty 500 is the gateway's own link to signal-cli being down; 503 is a proxy without a gateway.
+        return SendResult(Failed(error, Certainty.NOT_SENT), retry=True, retry_after=wait)
+    if status == 429 or (status == 400 and any(mark in words for mark in _RATE_LIMIT_WORDS)):
+        return _rate_limited(error, answer, wait)
+    return SendResult(Failed(error, _certainty(status, words)), retry_after=wait)
+
+
+def _certainty(status: int, words: str) -> Certainty:
+    if status == 400:
+        known = words.startswith(_REFUSED_BEFORE_SENDING)
+        return Certainty.NOT_SENT if known else Certainty.UNKNOWN
+    # A redirect, a wrong path, a body too large for a proxy: whoever answered so did not pass it on.
+    client_fault = 300 <= status < 500 and status != 408
+    return Certainty.NOT_SENT if client_fault else Certainty.UNKNOWN
+
+
+def _rate_limited(error: AnswerError, answer: object, wait: float | None) -> SendResult:
+    given = answer.get("challenge_tokens") if isinstance(answer, dict) else None
+    tokens = tuple(t for t in given if isinstance(t, str) and t) if isinstance(given, list) else ()
+    told = AnswerError(str(error), status=error.status, text=error.text, challenge_tokens=tokens)
+    # The message may have been delivered all the same (rest#881).
+    return SendResult(
+        Failed(told, Certainty.UNKNOWN), rate_limited=True, retry_after=wait, challenge_tokens=tokens
+    )
+
+
+def _accepted(answer: object, recipient: str) -> SendResult:
+    """Read a 201: an object up to release 0.100, since then a list of one."""
+    entry = answer[0] if isinstance(answer, list) and answer else answer
+    if not isinstance(entry, dict) or "timestamp" not in entry:
+        error = LinkLost("the gateway took the message (HTTP 201), but its answer cannot be read")
+        return SendResult(Failed(error, Certainty.UNKNOWN))
+    failed = _failed_recipients(entry)
+    # Of a group nobody knows how many members there are, so somebody else may have it; a person is one recipient.
+    if failed and not is_group(recipient):
+        reason = failed[0].reason
+        certainty = Certainty.UNKNOWN if reason == "NETWORK_FAILURE" else Certainty.NOT_SENT
+        return SendResult(Failed(AnswerError(f"Signal did not deliver it: {reason}", status=201, text=reason), certainty))
+    return SendResult(Sent(_timestamp(entry["timestamp"]), failed))
+
+
+def _failed_recipients(entry: dict[str, Any]) -> tuple[FailedRecipient, ...]:
+    errors = entry.get("errors")
+    listed = errors.get("recipients") if isinstance(errors, dict) else None
+    return tuple(_failed_recipient(r) for r in listed if isinstance(r, dict)) if isinstance(listed, list) else ()
+
+
+def _failed_recipient(entry: dict[str, Any]) -> FailedRecipient:
+    who = entry.get("number") or entry.get("uuid") or entry.get("username") or ""
+    return FailedRecipient(str(who), str(entry.get("reason") or "unknown")[:_MAX_WORDS])
+
+
+def _timestamp(value: object) -> int:
+    """Read a timestamp, which the gateway writes as a string; 0 when it is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _decode(body: bytes) -> object:
+    """Decode JSON whatever its label says; the gateway labels some of it text/plain."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # It is not lost: the words of the error are taken from the bytes instead.
+        return None
+
+
+def _words(answer: object, body: bytes) -> str:
+    text = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(text, str):
+        text = body[: 4 * _MAX_WORDS].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else " " for c in text[:_MAX_WORDS]).strip()
+
+
+def _sentence(status: int, words: str) -> str:
+    if status == 500 and not words:
+        return "the gateway has lost its connection to signal-cli (HTTP 500)"
+    if 300 <= status < 400:
+        return f"the gateway redirects sends (HTTP {status}); use the address that it redirects to"
+    return f"the gateway answered HTTP {status}" + (f": {words}" if words else "")
