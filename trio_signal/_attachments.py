@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import trio
 
@@ -16,7 +16,7 @@ from ._errors import ConfigurationError
 #: Read this many bytes at a time; a multiple of 3, so that base64 pieces join without padding.
 _PIECE: Final = 3 * 256 * 1024
 
-_UNSAFE_NAME: Final = re.compile(r"[\x00-\x1f\x7f;,/\\]")
+_UNSAFE_NAME: Final = re.compile(r"[\x00-\x1f\x7f;,/\\\ud800-\udfff]")
 _MIME: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
 
 
@@ -54,7 +54,7 @@ class OutgoingAttachment:
         """How many bytes :meth:`encoded` gives."""
         return (self.size + 2) // 3 * 4
 
-    async def encoded(self) -> AsyncIterator[bytes]:
+    async def encoded(self) -> AsyncIterator[bytes]:  # noqa: ASYNC900, ASYNC911  (nothing is open between steps)
         """Give the contents as base64, a piece at a time.
 
         Each step is a checkpoint; cancelling is safe, nothing stays open.
@@ -67,7 +67,9 @@ class OutgoingAttachment:
         for start in range(0, self.size + 1, _PIECE):
             piece = await self._read(start, min(_PIECE, self.size + 1 - start))
             if start + len(piece) != min(start + _PIECE, self.size):
-                raise ConfigurationError("attachments", f"{self.filename!r} changed its size before it was sent")
+                raise ConfigurationError(
+                    "attachments", f"{self.filename!r} changed its size before it was sent"
+                )
             yield base64.b64encode(piece)
 
     async def _read(self, start: int, size: int) -> bytes:
@@ -87,7 +89,9 @@ def _read_piece(path: Path, start: int, size: int) -> bytes:
 AttachmentLike = str | os.PathLike[str] | bytes | OutgoingAttachment
 
 
-async def check_attachments(attachments: Iterable[AttachmentLike], *, limit: int) -> tuple[OutgoingAttachment, ...]:
+async def check_attachments(
+    attachments: Iterable[AttachmentLike], *, limit: int
+) -> tuple[OutgoingAttachment, ...]:
     """Look at each attachment and return it completed with name, type and size.
 
     A checkpoint; cancelling is safe.
@@ -100,35 +104,50 @@ async def check_attachments(attachments: Iterable[AttachmentLike], *, limit: int
         ConfigurationError: one is no readable file, or they are too large together.
     """
     await trio.lowlevel.checkpoint()
-    if isinstance(attachments, str | bytes | os.PathLike):
+    given: object = attachments
+    if isinstance(given, str | bytes | os.PathLike) or not isinstance(given, Iterable):
         raise ConfigurationError("attachments", "give a list of files, even for one")
     checked = tuple([await _check(attachment) for attachment in attachments])
     total = sum(attachment.size for attachment in checked)
     if total > limit:
         raise ConfigurationError(
-            "attachments", f"{total} bytes together are over the limit of {limit} (option max_attachment_bytes)"
+            "attachments",
+            f"{total} bytes together are over the limit of {limit} (option max_attachment_bytes)",
         )
     return checked
 
 
-async def _check(attachment: AttachmentLike) -> OutgoingAttachment:
-    if not isinstance(attachment, OutgoingAttachment):
-        source = attachment if isinstance(attachment, bytes) else Path(attachment)
-        attachment = OutgoingAttachment(source)
+async def _check(given: object) -> OutgoingAttachment:
+    attachment = given if isinstance(given, OutgoingAttachment) else OutgoingAttachment(_source(given))
+    source = _source(attachment.source)
     name, mime = attachment.filename, attachment.content_type
-    if name is None and isinstance(attachment.source, Path):
-        name = _UNSAFE_NAME.sub("_", attachment.source.name)
-    if name is not None and _UNSAFE_NAME.search(name):
-        raise ConfigurationError("attachments", f"the file name {name!r} has a character that cannot be sent (; , / \\)")
+    if name is None and isinstance(source, Path):
+        name = _UNSAFE_NAME.sub("_", source.name)
+    if name is not None and (not isinstance(name, str) or _UNSAFE_NAME.search(name)):
+        raise ConfigurationError(
+            "attachments", f"the file name {name!r} cannot be sent (no ; , / \\ or controls)"
+        )
     if mime is None:
-        mime = mimetypes.guess_type(name or "")[0] or "application/octet-stream"
-    if not _MIME.fullmatch(mime):
+        kind, encoding = mimetypes.guess_type(name or "")
+        mime = (kind if encoding is None else None) or "application/octet-stream"
+    if not isinstance(mime, str) or not _MIME.fullmatch(mime):
         raise ConfigurationError("attachments", f"{mime!r} is no content type like image/png")
-    return OutgoingAttachment(attachment.source, name, mime, await _measure(attachment.source))
+    return OutgoingAttachment(source, name, mime, await _measure(source))
+
+
+def _source(given: object) -> Path | bytes:
+    if isinstance(given, bytes | bytearray):
+        return bytes(given)
+    if isinstance(given, str | os.PathLike) and "\0" not in (
+        path := os.fspath(cast("str | os.PathLike[str]", given))
+    ):
+        return Path(path)
+    raise ConfigurationError("attachments", f"{given!r:.100} is neither a path nor bytes")
 
 
 async def _measure(source: Path | bytes) -> int:
     if isinstance(source, bytes):
+        await trio.lowlevel.checkpoint()
         return len(source)
     try:
         return await trio.to_thread.run_sync(_size_of_readable_file, source, abandon_on_cancel=True)

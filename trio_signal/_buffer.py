@@ -5,10 +5,11 @@ import itertools
 import logging
 import math
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import trio
 
+from ._checks import check_choice, check_count
 from ._errors import BufferFull, ClientClosed, ConfigurationError
 from ._outgoing import (
     DropReason,
@@ -22,6 +23,8 @@ from ._outgoing import (
     enter_buffer,
     hold,
     is_held,
+    is_new,
+    is_past_deadline,
     is_waiting,
     on_done,
     was_in_buffer,
@@ -71,17 +74,12 @@ class MessageBuffer:
     def __init__(
         self, max_size: int = 100, *, max_bytes: int = 16 * 1024 * 1024, overflow: Overflow = "drop_oldest"
     ) -> None:
-        if not isinstance(max_size, int) or max_size < 1:
-            raise ConfigurationError("buffer_size", f"{max_size!r} is not a whole number of messages, 1 or more")
-        if not isinstance(max_bytes, int) or max_bytes < 1:
-            raise ConfigurationError("buffer_bytes", f"{max_bytes!r} is not a whole number of bytes, 1 or more")
-        if overflow not in get_args(Overflow):
-            raise ConfigurationError("overflow", f"{overflow!r} is none of {', '.join(get_args(Overflow))}")
-        self.max_size: Final = max_size
-        self.max_bytes: Final = max_bytes
-        self.overflow: Final = overflow
-        # Dead messages (withdrawn, expired) stay in the channel until their turn or until it is full. With room for
-        # as many dead ones as live ones, clearing them out costs O(1) for each message in the long run.
+        check_choice("overflow", overflow, Overflow)
+        self.max_size: Final = check_count("buffer_size", max_size)
+        self.max_bytes: Final = check_count("buffer_bytes", max_bytes)
+        self.overflow: Final[Overflow] = overflow
+        # Dead messages (withdrawn, expired) stay in the channel until their turn or until it is full. With room
+        # for as many dead as live ones, clearing them out costs O(1) for each message in the long run.
         self._send, self._receive = trio.open_memory_channel[OutgoingMessage](2 * max_size)
         self._live = 0
         self._bytes = 0
@@ -101,7 +99,14 @@ class MessageBuffer:
         """Say whether no live message waits."""
         return len(self) == 0
 
-    def enqueue(self, recipient: str, text: str, *, id: str | None = None, deadline: float = math.inf) -> OutgoingMessage:  # noqa: A002
+    def enqueue(
+        self,
+        recipient: str,
+        text: str,
+        *,
+        id: str | None = None,  # noqa: A002  (the name is the caller's)
+        deadline: float = math.inf,
+    ) -> OutgoingMessage:
         """Add a message at the end; the overflow policy makes room.
 
         Args:
@@ -135,7 +140,9 @@ class MessageBuffer:
     def statistics(self) -> BufferStatistics:
         """Return what it holds and what became of everything it accepted."""
         waiting = len(self)
-        return BufferStatistics(waiting, self._bytes, self.max_size, self.max_bytes, self._ledger.statistics())
+        return BufferStatistics(
+            waiting, self._bytes, self.max_size, self.max_bytes, self._ledger.statistics()
+        )
 
     def put_nowait(self, message: OutgoingMessage) -> None:
         """Accept a message, which must be new, making room as the policy says.
@@ -145,6 +152,8 @@ class MessageBuffer:
             ClientClosed: the buffer was closed.
         """
         self._check(message)
+        if self._is_late(message):
+            return
         while not self._fits(message):
             if self.overflow == "drop_oldest":
                 self._drop_oldest()
@@ -153,7 +162,9 @@ class MessageBuffer:
                 self._accept(message)
                 drop(message, DropReason.OVERFLOW)
                 return
-            raise BufferFull(f"{self._live} messages ({self._bytes} bytes) wait already, and there is no room")
+            raise BufferFull(
+                f"{self._live} messages ({self._bytes} bytes) wait already, and there is no room"
+            )
         self._accept(message)
         self._append(message)
 
@@ -172,11 +183,15 @@ class MessageBuffer:
             return
         async with self._turn:
             self._check(message)
-            while not self._closed and not self._fits(message):
-                await self._changed.wait()
-            self._check(message)
-            self._accept(message)
-            self._append(message)
+            while not (self._is_late(message) or self._fits(message)):
+                # Room comes when something leaves, and when the next message in the buffer expires.
+                changed = self._changed
+                with trio.move_on_at(min(message.deadline, self._next_deadline())):
+                    await changed.wait()
+                self._check(message)
+            if message.outcome is None:
+                self._accept(message)
+                self._append(message)
 
     async def take(self) -> OutgoingMessage:
         """Wait for the oldest live message and take it.
@@ -186,10 +201,13 @@ class MessageBuffer:
         Raises:
             trio.EndOfChannel: the buffer was closed and is empty.
         """
+        await trio.lowlevel.checkpoint()
         while True:
+            if (message := self.dequeue()) is not None:
+                return message
+            # The channel is empty, so this parks at once, or finds that it is closed. Whoever appends knows
+            # that we wait and counts the message as taken; it may still expire or be withdrawn before we run.
             message = await self._receive.receive()
-            if is_waiting(message):
-                return self._taken(message)
             if is_held(message):
                 return message
 
@@ -207,14 +225,28 @@ class MessageBuffer:
     def _check(self, message: OutgoingMessage) -> None:
         if self._closed:
             raise ClientClosed("the client has been closed and takes no more messages")
+        if not is_new(message):
+            raise ConfigurationError("message", "it has been in a buffer before; make a new one")
         if message.size > self.max_bytes:
             raise ConfigurationError(
-                "text", f"the message takes {message.size} bytes, which is over the whole buffer's {self.max_bytes}"
+                "text",
+                f"the message takes {message.size} bytes, which is over the whole buffer's {self.max_bytes}",
             )
 
     def _fits(self, message: OutgoingMessage) -> bool:
         self._expire()
         return self._live < self.max_size and self._bytes + message.size <= self.max_bytes
+
+    def _is_late(self, message: OutgoingMessage) -> bool:
+        """Accept and drop a message whose deadline has passed; it must not push out another one."""
+        if not is_past_deadline(message):
+            return False
+        self._accept(message)
+        drop(message, DropReason.EXPIRED)
+        return True
+
+    def _next_deadline(self) -> float:
+        return self._deadlines[0][0] if self._deadlines else math.inf
 
     def _drop_oldest(self) -> None:
         """Drop the oldest live message, which is known to exist."""
@@ -234,8 +266,8 @@ class MessageBuffer:
             heapq.heappush(self._deadlines, (message.deadline, next(self._counter), message))
         if self._receive.statistics().current_buffer_used == 2 * self.max_size:
             self._clear_out()
-        # A waiting receiver gets the message now, though its task runs later. In between the message must not count
-        # as being in the buffer, or making room for the next one would look for it here in vain.
+        # A waiting receiver gets the message now, though its task runs later. In between the message must not
+        # count as being in the buffer, or making room for the next one would look for it here in vain.
         handed_over = self._receive.statistics().tasks_waiting_receive > 0
         self._send.send_nowait(message)
         if handed_over:

@@ -17,29 +17,30 @@ import logging
 import math
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self
 
 import trio
 
 from ._attachments import AttachmentLike, check_attachments
 from ._buffer import BufferStatistics, MessageBuffer, Overflow
+from ._checks import check_choice, check_count, check_positive
 from ._continuity import Cursor, Gap, GapReason
 from ._credentials import Credentials, Headers, Token
 from ._dial import Connect, parse_url
 from ._envelopes import MessageKind, ReceivedMessage, Undecodable
-from ._errors import ClientClosed, ConfigurationError, ObserverLagged
+from ._errors import ClientClosed, ConfigurationError, ObserverLagged, Reason
 from ._inbox import ChallengeRequired, Event, Inbox, InboxStatistics
 from ._journal import Journal, MemoryJournal
 from ._outgoing import Delivery, DropReason, OutgoingMessage, Quote, on_done
-from ._recipients import check_number
 from ._ratelimit import RateLimit, TokenBucket
 from ._receiver import Receiver, ReceiveStatistics, WallClock
+from ._recipients import check_number
 from ._sender import Sender
 from ._states import Backoff, ConnectionState, ReconnectionManager
-from ._status import Reason, StateChanges, StateLog
+from ._status import StateChanges, StateLog
 from ._supervisor import Supervisor
 from .gateways import Gateway
 from .gateways.rest import RestGateway
@@ -121,7 +122,7 @@ async def open_signal_client(
     max_attachment_bytes: int = 100 * 1024 * 1024,
     cursor: Cursor | None = None,
     wall_clock: Callable[[], float] = time.time,
-) -> AsyncIterator["SignalClient"]:
+) -> AsyncGenerator["SignalClient"]:
     """Keep a Signal account's traffic alive while the block runs.
 
     Gives a :class:`SignalClient` at once, without waiting for a connection; use
@@ -182,21 +183,10 @@ async def open_signal_client(
     """
     address = parse_url(url)
     account = check_number("account", account)
-    if gateway not in get_args(GatewayKind):
-        raise ConfigurationError("gateway", f"{gateway!r} is none of {', '.join(get_args(GatewayKind))}")
-    if delivery not in get_args(Delivery):
-        raise ConfigurationError("delivery", f"{delivery!r} is none of {', '.join(get_args(Delivery))}")
-    _check_positive(
-        attempt_timeout=attempt_timeout,
-        send_timeout=send_timeout,
-        ping_interval=ping_interval,
-        pong_timeout=pong_timeout,
-        max_send_attempts=max_send_attempts,
-        max_message_size=max_message_size,
-        max_attachment_bytes=max_attachment_bytes,
-    )
-    if not close_timeout >= 0:
-        raise ConfigurationError("close_timeout", f"{close_timeout!r} is not a number of seconds, 0 or more")
+    check_choice("gateway", gateway, GatewayKind)
+    check_choice("delivery", delivery, Delivery)
+    check_count("max_attachment_bytes", max_attachment_bytes)
+    check_positive("close_timeout", close_timeout, zero=True)
     route = RestGateway(
         address,
         account,
@@ -204,10 +194,10 @@ async def open_signal_client(
         connect=connect or trio.open_tcp_stream,
         ssl_context=ssl_context,
         http_client=http_client,
-        ping_interval=ping_interval,
-        pong_timeout=pong_timeout,
-        send_timeout=send_timeout,
-        max_message_size=max_message_size,
+        ping_interval=check_positive("ping_interval", ping_interval),
+        pong_timeout=check_positive("pong_timeout", pong_timeout),
+        send_timeout=check_positive("send_timeout", send_timeout),
+        max_message_size=check_count("max_message_size", max_message_size),
     )
     client = SignalClient(
         route,
@@ -218,8 +208,8 @@ async def open_signal_client(
         backoff=backoff or Backoff(),
         bucket=TokenBucket(rate_limit, trio.current_time()) if rate_limit else None,
         delivery=delivery,
-        max_send_attempts=max_send_attempts,
-        attempt_timeout=attempt_timeout,
+        max_send_attempts=check_count("max_send_attempts", max_send_attempts),
+        attempt_timeout=check_positive("attempt_timeout", attempt_timeout),
         max_attachment_bytes=max_attachment_bytes,
         wall=WallClock(wall_clock),
     )
@@ -228,7 +218,7 @@ async def open_signal_client(
 
 
 @asynccontextmanager
-async def _running(client: "SignalClient", route: Gateway, close_timeout: float) -> AsyncIterator[None]:
+async def _running(client: "SignalClient", route: Gateway, close_timeout: float) -> AsyncGenerator[None]:
     """Run a client's tasks while the block runs, then close it in order."""
     user_error: Exception | None = None
     try:
@@ -395,7 +385,7 @@ class SignalClient:
         await trio.lowlevel.checkpoint()
         if self.state in states:
             return self.state
-        while True:
+        while True:  # noqa: ASYNC913  (anext is a checkpoint)
             try:
                 change = await anext(changes)
             except StopAsyncIteration:
@@ -527,11 +517,7 @@ def _as_quote(quote: ReceivedMessage | Quote | None) -> Quote | None:
     if not isinstance(quote, ReceivedMessage):
         return quote
     if quote.sender is None or quote.timestamp is None:
-        raise ConfigurationError("quote", "this message does not say who wrote it and when, so it cannot be quoted")
+        raise ConfigurationError(
+            "quote", "this message does not say who wrote it and when, so it cannot be quoted"
+        )
     return Quote(quote.timestamp, quote.sender, quote.text or "")
-
-
-def _check_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (isinstance(value, int | float) and value > 0):
-            raise ConfigurationError(name, f"{value!r} is not a number over 0")

@@ -63,7 +63,7 @@ class DuplicateFilter:
     """Remembers the last ``size`` keys. O(1) for each, memory bounded (contract R6)."""
 
     def __init__(self, size: int = 10_000) -> None:
-        self._order: deque[Hashable] = deque(maxlen=size)
+        self._order: deque[Hashable] = deque(maxlen=max(1, size))
         self._seen: set[Hashable] = set()
 
     def is_new(self, key: Hashable) -> bool:

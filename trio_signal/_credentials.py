@@ -4,7 +4,7 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 
 import trio
 
@@ -17,10 +17,13 @@ Token = str | Callable[[], str | Awaitable[str]]
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(r"[\x20-\x7e\x80-\xff\t]*")
+_VALUE: Final = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
+_TOKEN: Final = re.compile(r"[!-~]+")
 
 #: Headers that the protocols write themselves; a second one would break the request.
-_RESERVED: Final = frozenset({"host", "connection", "upgrade", "content-length", "transfer-encoding", "content-type"})
+_RESERVED: Final = frozenset(
+    {"host", "connection", "upgrade", "content-length", "transfer-encoding", "content-type"}
+)
 
 
 class Credentials:
@@ -32,16 +35,16 @@ class Credentials:
     """
 
     def __init__(self, headers: Headers, token: Token | None, authorization: str | None) -> None:
-        pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-        for name, value in pairs:
-            _check_header(name, value)
+        pairs = _check_headers(headers)
         names = {name.lower() for name, _ in pairs}
-        if (authorization or token) and "authorization" in names:
-            raise ConfigurationError("headers", "Authorization is given here and by token= or the URL too; choose one")
-        if authorization and token:
+        if (authorization or token is not None) and "authorization" in names:
+            raise ConfigurationError(
+                "headers", "Authorization is given here and by token= or the URL too; choose one"
+            )
+        if authorization and token is not None:
             raise ConfigurationError("token", "the URL holds a user and password already; choose one")
-        if isinstance(token, str):
-            _check_header("token", token)
+        if token is not None and not callable(token):
+            _check_token(token)
         if authorization:
             pairs.append(("Authorization", authorization))
         self._headers: Final = pairs
@@ -82,20 +85,39 @@ class Credentials:
             token = self._token()
             if inspect.isawaitable(token):
                 token = await token
-            _check_header("token", token)
-        except Exception as error:
-            # Whatever the callable raises must not end the client: the next attempt asks again. Its text may hold
-            # a secret, so only its kind is told.
-            _logger.error("the token callable failed with %s", type(error).__name__)
+            _check_token(token)
+        except Exception as error:  # noqa: BLE001
+            # Whatever it raises must not end the client: the next attempt asks again. Its text may hold a
+            # secret, so only its kind is told.
+            _logger.error("the token callable failed with %s", type(error).__name__)  # noqa: TRY400
             raise LinkLost(f"the token callable failed with {type(error).__name__}") from None
         self._current = token
         return True
 
 
-def _check_header(name: object, value: object) -> None:
+def _check_headers(headers: object) -> list[tuple[str, str]]:
+    if isinstance(headers, Mapping):
+        headers = cast("Mapping[object, object]", headers).items()
+    if isinstance(headers, str | bytes) or not isinstance(headers, Iterable):
+        raise ConfigurationError("headers", 'give a mapping like {"X-Api-Key": "…"} or a list of pairs')
+    return [_check_header(pair) for pair in cast("Iterable[object]", headers)]
+
+
+def _check_header(pair: object) -> tuple[str, str]:
+    if not isinstance(pair, tuple) or len(cast("tuple[object, ...]", pair)) != 2:
+        raise ConfigurationError("headers", "each must be a pair of name and value")
+    name, value = cast("tuple[object, object]", pair)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigurationError("headers", f"{name!r} is no header name")
     if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
         raise ConfigurationError("headers", f"{name} is set by the protocol; leave it out")
     if not isinstance(value, str) or not _VALUE.fullmatch(value):
-        raise ConfigurationError("headers", f"the value of {name} is no text that fits a header")
+        raise ConfigurationError(
+            "headers", f"the value of {name} must be printable ASCII without blanks at its ends"
+        )
+    return name, value
+
+
+def _check_token(token: object) -> None:
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise ConfigurationError("token", "it must be printable ASCII without blanks, and not empty")

@@ -1,11 +1,12 @@
 """Where the gateway is and how to open a stream to it: URL, TCP, TLS."""
 
 import base64
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
@@ -15,6 +16,8 @@ from ._errors import CertificateError, ConfigurationError, LinkLost
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+_PATH: Final = re.compile(r"[!-~]*")
 _SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
 
@@ -55,27 +58,48 @@ def parse_url(url: object) -> Address:
             never repeats the URL, since it may hold a password.
     """
     if not isinstance(url, str):
-        raise ConfigurationError("url", f"{type(url).__name__} is not a str; give something like http://127.0.0.1:8080")
+        raise ConfigurationError(
+            "url", f"{type(url).__name__} is not a str; give something like http://127.0.0.1:8080"
+        )
     try:
         parts = urlsplit(url.strip())
         port = parts.port
-    except ValueError as error:
-        raise ConfigurationError("url", f"it cannot be read ({error}); give something like http://host:8080") from None
+    except ValueError:
+        # The error's own words repeat parts of the URL.
+        raise ConfigurationError("url", "it cannot be read; give something like http://host:8080") from None
     scheme = _SCHEMES.get(parts.scheme.lower())
     if scheme is None or not parts.hostname:
         raise ConfigurationError("url", "it must begin with http://host or https://host")
+    if port == 0:
+        raise ConfigurationError("url", "nothing can listen on port 0")
+    if not _HOST.fullmatch(parts.hostname):
+        raise ConfigurationError(
+            "url", "its host is no name or address; write a name beyond ASCII in its xn-- form"
+        )
     if parts.query or parts.fragment:
-        raise ConfigurationError("url", "it must end with the path; put tokens in headers= or token=, not in a query")
-    if any(ord(c) <= 32 or ord(c) > 126 for c in parts.path):
+        raise ConfigurationError(
+            "url", "it must end with the path; put tokens in headers= or token=, not in a query"
+        )
+    if not _PATH.fullmatch(parts.path):
         raise ConfigurationError("url", "its path has a character that must be percent-encoded")
-    authorization = None
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
-    return Address(scheme, parts.hostname, port or _DEFAULT_PORTS[scheme], parts.path.rstrip("/"), authorization)
+    return Address(
+        scheme, parts.hostname, port or _DEFAULT_PORTS[scheme], parts.path.rstrip("/"), _authorization(parts)
+    )
 
 
-async def open_stream(address: Address, connect: Connect, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
+def _authorization(parts: SplitResult) -> str | None:
+    if parts.username is None:
+        return None
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    try:
+        return "Basic " + base64.b64encode(pair.encode()).decode()
+    except UnicodeEncodeError:
+        raise ConfigurationError("url", "its user or password is not valid Unicode") from None
+
+
+async def open_stream(
+    address: Address, connect: Connect, ssl_context: ssl.SSLContext | None
+) -> trio.abc.Stream:
     """Open TCP, and TLS if the address says so.
 
     A checkpoint. It has no time limit of its own; cancelling closes what was opened.

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from ._recipients import is_recipient
 from ._salvage import decode_wire
 from ._wire import (
     AdminDelete,
@@ -42,7 +43,7 @@ from ._wire import (
 
 
 class MessageKind(enum.StrEnum):
-    """What a received message is; one that another device of the account sent has the kind of what it sent."""
+    """What a received message is; what another device of the account sent has the kind of the thing sent."""
 
     #: Somebody wrote: text, attachments, a sticker, a contact, a quote, a preview, something to view once.
     MESSAGE = enum.auto()
@@ -117,11 +118,12 @@ class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
     raw: bytes
 
     def __eq__(self, other: object) -> bool:
-        """Compare the frames: everything else follows from them."""
         return isinstance(other, ReceivedMessage) and self.raw == other.raw
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # Struct's own __ne__ does not ask __eq__
+
     def __hash__(self) -> int:
-        """Hash the frame."""
         return hash(self.raw)
 
     def __repr__(self) -> str:
@@ -210,12 +212,18 @@ class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
         return GroupInfo(id=place.group_id) if place is not None and place.group_id else None
 
     @property
-    def reply_to(self) -> str | None:
-        """The recipient that answers it: the group, the other person, or whom this account's device sent it to.
+    def reply_to(self) -> str:
+        """The recipient that answers it: the group, the other person, or whom our other device sent it to.
 
-        A note to self is answered to the own account. None when the place is not known: the sender is not
-        told, the group has no id, an exception (which does not say if it was for a group), another sync.
+        A note to self is answered to the own account. Empty when the place is not known: the sender is not
+        told or is no address, the group has no id, an exception (which does not say if it was for a group),
+        another sync. What :meth:`SignalClient.receive_messages` gives can always be answered.
         """
+        place = self._place
+        return place if place is not None and is_recipient(place) else ""
+
+    @property
+    def _place(self) -> str | None:
         group = self.group
         if group is not None:
             return group.recipient

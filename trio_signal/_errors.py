@@ -25,7 +25,7 @@ trouble is retried and shows up in ``state_changes()`` and ``statistics()``.
 
 import enum
 import ssl
-from typing import Final
+from typing import Final, cast
 
 
 class SignalError(Exception):
@@ -136,7 +136,12 @@ class AnswerError(GatewayError):
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, text: str = "", challenge_tokens: tuple[str, ...] = ()
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        text: str = "",
+        challenge_tokens: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -203,12 +208,12 @@ def remedy_for(error: BaseException) -> Remedy:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error and its explicit or implicit causes, outermost first."""
+    """Return the error and its causes, outermost first, but none that was hidden by ``from None``."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return chain
 
 
@@ -216,5 +221,5 @@ def told(error: Exception) -> Exception:
     """Pick from an error, perhaps a group of several, the one that says most to whoever reconnects."""
     if not isinstance(error, ExceptionGroup):
         return error
-    leaves = [told(leaf) for leaf in error.exceptions]
+    leaves = [told(leaf) for leaf in cast("ExceptionGroup[Exception]", error).exceptions]
     return next((leaf for leaf in leaves if isinstance(leaf, GatewayError)), leaves[0])

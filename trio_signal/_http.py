@@ -7,7 +7,7 @@ while it is young, thrown away after any trouble.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
 import h11
 import httpx
@@ -15,8 +15,8 @@ import trio
 
 from ._errors import GatewayError
 
-#: An idle connection older than this is not reused, in seconds: proxies close theirs after 60 to 180 without a word
-#: that would reach us in time, and a request lost that way ends as "unknown".
+#: An idle connection older than this is not reused, in seconds: proxies close theirs after 60 to 180, and a
+#: request that crosses such an end on its way is lost and ends as "unknown".
 _KEEP_IDLE: Final = 30.0
 
 _PIECE: Final = 64 * 1024
@@ -35,7 +35,11 @@ class StreamTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, dial: Callable[[], Awaitable[trio.abc.Stream]], *, base_path: str = "", max_answer: int = 1024 * 1024
+        self,
+        dial: Callable[[], Awaitable[trio.abc.Stream]],
+        *,
+        base_path: str = "",
+        max_answer: int = 1024 * 1024,
     ) -> None:
         self._dial = dial
         self._base_path = base_path.encode()
@@ -72,10 +76,11 @@ class StreamTransport(httpx.AsyncBaseTransport):
         await self.renew()
 
     async def _connection(self) -> "_Connection":
+        await trio.lowlevel.checkpoint_if_cancelled()
         idle, self._idle = self._idle, None
+        if idle is not None and idle.is_fresh():
+            return idle
         if idle is not None:
-            if idle.is_fresh():
-                return idle
             await trio.aclose_forcefully(idle.stream)
         try:
             return _Connection(await self._dial())
@@ -100,28 +105,34 @@ class _Connection:
         """Say whether an idle connection may be used again: young, and nothing has come on it since."""
         if trio.current_time() - self.idle_since > _KEEP_IDLE:
             return False
-        transport = self.stream.transport_stream if isinstance(self.stream, trio.SSLStream) else self.stream
+        transport: object = self.stream
+        if isinstance(transport, trio.SSLStream):
+            transport = cast("trio.SSLStream[trio.abc.Stream]", transport).transport_stream
         # What is readable on an idle connection is its end.
         return not (isinstance(transport, trio.SocketStream) and transport.socket.is_readable())
 
     async def exchange(self, request: httpx.Request, base_path: bytes, max_answer: int) -> httpx.Response:
         try:
-            refused = await self._send(request, base_path)
-            return await self._receive(request, max_answer, refused)
+            taken = await self._send(request, base_path)
+            return await self._receive(request, max_answer, may_go_on=taken)
         except h11.LocalProtocolError as error:
             raise httpx.LocalProtocolError(str(error), request=request) from error
         except h11.RemoteProtocolError as error:
             raise httpx.RemoteProtocolError(str(error), request=request) from error
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpx.ReadError("the connection broke before the answer was whole", request=request) from error
+            raise httpx.ReadError(
+                "the connection broke before the answer was whole", request=request
+            ) from error
 
     async def _send(self, request: httpx.Request, base_path: bytes) -> bool:
-        """Send it all; return True if the other side stopped taking it, for its answer may already be there."""
+        """Send it all; return False if the other side stopped taking it: its answer may be there already."""
         target = base_path + request.url.raw_path
         head = h11.Request(method=request.method, target=target, headers=request.headers.raw)
         first = self._h11.send(head)
         if not isinstance(request.stream, httpx.AsyncByteStream):
-            raise httpx.LocalProtocolError("the request's body cannot be read asynchronously", request=request)
+            raise httpx.LocalProtocolError(
+                "the request's body cannot be read asynchronously", request=request
+            )
         try:
             async for piece in request.stream:
                 await self.stream.send_all(first + self._h11.send(h11.Data(data=piece)))
@@ -129,16 +140,16 @@ class _Connection:
             if rest := first + self._h11.send(h11.EndOfMessage()):
                 await self.stream.send_all(rest)
         except trio.BrokenResourceError:
-            return True
-        return False
+            return False  # noqa: ASYNC910  (as below)
+        return True  # noqa: ASYNC910  (it has sent at least a head)
 
-    async def _receive(self, request: httpx.Request, max_answer: int, refused: bool) -> httpx.Response:
+    async def _receive(self, request: httpx.Request, max_answer: int, *, may_go_on: bool) -> httpx.Response:
         response: h11.Response | None = None
         body = bytearray()
         while True:
             event = self._h11.next_event()
             if event is h11.NEED_DATA:
-                self._h11.receive_data(await self.stream.receive_some(_PIECE))
+                self._h11.receive_data(bytes(await self.stream.receive_some(_PIECE)))
             elif isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data):
@@ -148,11 +159,15 @@ class _Connection:
             elif isinstance(event, h11.EndOfMessage) and response is not None:
                 break
             elif isinstance(event, h11.ConnectionClosed):
-                raise httpx.RemoteProtocolError("the gateway closed the connection without an answer", request=request)
-        if not refused and self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+                raise httpx.RemoteProtocolError(
+                    "the gateway closed the connection without an answer", request=request
+                )
+        if may_go_on and self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
             self._h11.start_next_cycle()
         headers = [(bytes(name), bytes(value)) for name, value in response.headers]
-        return httpx.Response(response.status_code, headers=headers, stream=_Whole(bytes(body)), request=request)
+        return httpx.Response(  # noqa: ASYNC910  (it has received at least a head)
+            response.status_code, headers=headers, stream=_Whole(bytes(body)), request=request
+        )
 
 
 class _Whole(httpx.AsyncByteStream):
@@ -161,13 +176,15 @@ class _Whole(httpx.AsyncByteStream):
     def __init__(self, body: bytes) -> None:
         self._body = body
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[bytes]:  # noqa: ASYNC900, ASYNC911  (httpx asks for it)
         await trio.lowlevel.checkpoint()
         yield self._body
 
 
 #: How httpx and its successor name the errors that come before a byte of the request can have left.
-_BEFORE_ANYTHING_LEFT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
+_BEFORE_ANYTHING_LEFT: Final = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
+)
 
 
 def nothing_has_left(error: Exception) -> bool:

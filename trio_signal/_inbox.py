@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 import trio
 
+from ._checks import check_count
 from ._continuity import Gap, GapReason
 from ._envelopes import ReceivedMessage, Undecodable
-from ._errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,8 @@ class Inbox:
     """
 
     def __init__(self, max_items: int = 10_000, max_bytes: int = 64 * 1024 * 1024) -> None:
-        for name, value in (("inbox_size", max_items), ("inbox_bytes", max_bytes)):
-            if not isinstance(value, int) or value < 1:
-                raise ConfigurationError(name, f"{value!r} is not a whole number, 1 or more")
-        self._max_items: Final = max_items
-        self._max_bytes: Final = max_bytes
+        self._max_items: Final = check_count("inbox_size", max_items)
+        self._max_bytes: Final = check_count("inbox_bytes", max_bytes)
         self._entries: deque[_Entry] = deque()
         self._bytes = 0
         self._overflowed = 0
@@ -95,7 +92,7 @@ class Inbox:
         before = len(self._entries)
         for item in items:
             size = _OVERHEAD + (len(item.raw) if isinstance(item, ReceivedMessage | Undecodable) else 0)
-            if self._has_room(size):
+            if self._has_room(size) or self._must_be_told(item):
                 self._append(_Entry(item, size, item.since if isinstance(item, Gap) else time))
             else:
                 self._fold(item, time)
@@ -143,13 +140,24 @@ class Inbox:
 
     def _has_room(self, size: int) -> bool:
         # One item larger than everything is let in alone; the WebSocket's own limit bounds it.
-        return not self._entries or (len(self._entries) < self._max_items and self._bytes + size <= self._max_bytes)
+        return not self._entries or (
+            len(self._entries) < self._max_items and self._bytes + size <= self._max_bytes
+        )
+
+    def _must_be_told(self, item: Event) -> bool:
+        """A challenge is no message that a gap could stand for; one of them is let in however full it is."""
+        return isinstance(item, ChallengeRequired) and not any(
+            isinstance(entry.item, ChallengeRequired) for entry in self._entries
+        )
 
     def _append(self, entry: _Entry) -> None:
         self._entries.append(entry)
         self._bytes += entry.size
 
     def _fold(self, item: Event, time: int) -> None:
+        if isinstance(item, ChallengeRequired):
+            # The one that waits already says the same.
+            return
         self._overflowed += 1
         count = None if isinstance(item, Gap) else 1
         since, until = (item.since, item.until) if isinstance(item, Gap) else (time, time)

@@ -46,7 +46,7 @@ class MemoryJournal:
         self._cursor = cursor
         self._duplicates = DuplicateFilter()
 
-    async def accept(self, message: OutgoingMessage) -> None:
+    async def accept(self, message: OutgoingMessage) -> None:  # noqa: ARG002
         """See :meth:`Journal.accept`. The buffer holds the message, so there is nothing to write."""
         await trio.lowlevel.checkpoint()
 

@@ -146,13 +146,25 @@ class Quote:
     author: str
     text: str = ""
 
+    def __post_init__(self) -> None:
+        check_recipient(self.author, argument="quote.author")
+        _check_text("quote.text", self.text, empty_is_fine=True)
+        if isinstance(self.timestamp, bool) or not isinstance(self.timestamp, int) or self.timestamp < 0:
+            raise ConfigurationError(
+                "quote.timestamp", f"{self.timestamp!r} is no time in milliseconds since the epoch"
+            )
 
-#: signal-cli's JSON reader refuses a string of over 20,000,000 characters by dropping its whole connection, and
-#: every send in flight then hangs (facts: real-gateway-behaviour, section 2). Bytes are at least as many as characters.
+
+#: signal-cli's JSON reader refuses a string of over 20,000,000 characters by dropping its whole connection,
+#: and every send in flight then hangs (measured on 0.100). Bytes are at least as many as characters.
 MAX_TEXT_BYTES: Final = 16 * 1024 * 1024
+
+#: A deadline beyond this, in seconds, is none.
+_FAR_FUTURE: Final = 1e15
 
 #: What a queued message costs beside its contents, roughly.
 _OVERHEAD: Final = 512
+
 
 class _Phase(enum.Enum):
     NEW = enum.auto()
@@ -182,10 +194,10 @@ class OutgoingMessage:
     __slots__ = (
         "_clock",
         "_doubt",
+        "_news",
         "_on_done",
         "_outcome",
         "_phase",
-        "_settled",
         "attachments",
         "deadline",
         "id",
@@ -209,24 +221,25 @@ class OutgoingMessage:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.recipient: Final = check_recipient(recipient)
-        self.text: Final = _check_text(text, empty_is_fine=bool(attachments))
+        self.text: Final = _check_text("text", text, empty_is_fine=bool(attachments))
         self.attachments: Final = attachments
         self.quote: Final = quote
         self.styled: Final = styled
         self.id: Final = uuid.uuid4().hex if id is None else id
         self.deadline: Final = _check_deadline(deadline)
-        quoted = len(quote.text) if quote else 0
+        quoted = len(quote.text.encode()) if quote else 0
         self.size: Final = _OVERHEAD + len(text.encode()) + quoted + sum(a.held for a in attachments)
         self._clock: Final = clock
         self._phase = _Phase.NEW
         self._outcome: Outcome | None = None
         self._doubt: Failed | None = None
-        self._settled: Final = trio.Event()
+        self._news = trio.Event()
         self._on_done: list[Callable[[OutgoingMessage], None]] = []
 
     def __repr__(self) -> str:
         """Show the id and what became of it, never the text or the recipient."""
-        return f"<OutgoingMessage {self.id} {self._phase.name.lower() if self._outcome is None else self._outcome}>"
+        what = self._phase.name.lower() if self._outcome is None else self._outcome
+        return f"<OutgoingMessage {self.id} {what}>"
 
     @property
     def outcome(self) -> Outcome | None:
@@ -246,10 +259,10 @@ class OutgoingMessage:
         """
         await trio.lowlevel.checkpoint()
         while (outcome := self.outcome) is None:
-            # While it is being written the deadline has no say, so waiting for it again would be a busy loop.
-            limit = math.inf if self._phase is _Phase.WRITING else self.deadline
+            # While it is written, or not accepted yet, the deadline has no say; news comes when that ends.
+            limit = self.deadline if self._phase in (_Phase.WAITING, _Phase.HELD) else math.inf
             with trio.move_on_at(limit):
-                await self._settled.wait()
+                await self._news.wait()
         if isinstance(outcome, Dropped):
             raise MessageDropped(outcome.reason)
         if isinstance(outcome, Failed):
@@ -266,32 +279,46 @@ class OutgoingMessage:
         return drop(self, DropReason.WITHDRAWN)
 
 
-def _check_text(text: object, *, empty_is_fine: bool) -> str:
+def _check_text(argument: str, text: object, *, empty_is_fine: bool) -> str:
     if not isinstance(text, str):
-        raise ConfigurationError("text", f"{type(text).__name__} is not a str")
+        raise ConfigurationError(argument, f"{type(text).__name__} is not a str")
     if not text and not empty_is_fine:
-        raise ConfigurationError("text", "it is empty and there is no attachment; Signal sends no empty message")
+        raise ConfigurationError(
+            argument, "it is empty and there is no attachment; Signal sends no empty message"
+        )
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise ConfigurationError("text", f"it is not valid Unicode: {error.reason}") from None
+        raise ConfigurationError(argument, f"it is not valid Unicode: {error.reason}") from None
     if size > MAX_TEXT_BYTES:
-        raise ConfigurationError("text", f"{size} bytes are over {MAX_TEXT_BYTES}; send it as an attachment")
+        raise ConfigurationError(
+            argument, f"{size} bytes are over {MAX_TEXT_BYTES}; send it as an attachment"
+        )
     return text
 
 
 def _check_deadline(deadline: object) -> float:
-    if isinstance(deadline, int | float) and not math.isnan(deadline):
-        return float(deadline)
+    if isinstance(deadline, int | float) and not isinstance(deadline, bool):
+        # What no float can hold is as good as never; not-a-number compares false with everything.
+        if deadline > _FAR_FUTURE:
+            return math.inf
+        if deadline <= _FAR_FUTURE:
+            return float(max(deadline, -_FAR_FUTURE))
     raise ConfigurationError("deadline", f"{deadline!r} is not a time; give trio.current_time() + seconds")
 
 
 # --- The changes of phase. They are for the buffer and the send task; nothing else calls them. ---
 
 
+def is_new(message: OutgoingMessage) -> bool:
+    """Say whether no buffer has had it yet."""
+    return message._phase is _Phase.NEW and message._outcome is None
+
+
 def enter_buffer(message: OutgoingMessage) -> None:
     """Move from NEW to WAITING."""
     message._phase = _Phase.WAITING
+    _tell(message)
 
 
 def is_waiting(message: OutgoingMessage) -> bool:
@@ -315,6 +342,13 @@ def hold(message: OutgoingMessage, doubt: Failed | None = None) -> None:
         raise AssertionError(f"{message} is done and must not be tried again")
     message._phase = _Phase.HELD
     message._doubt = doubt or message._doubt
+    _tell(message)
+
+
+def _tell(message: OutgoingMessage) -> None:
+    """Have whoever waits look again."""
+    news, message._news = message._news, trio.Event()
+    news.set()
 
 
 def begin_writing(message: OutgoingMessage) -> bool:
@@ -333,7 +367,7 @@ def settle(message: OutgoingMessage, outcome: Outcome) -> None:
         # Whatever the last attempt came to, an earlier one may have been delivered.
         outcome = Failed(outcome.error, Certainty.UNKNOWN)
     message._outcome = outcome
-    message._settled.set()
+    _tell(message)
     for callback in message._on_done:
         callback(message)
     # Only now: the callbacks still want to know where the message was.
@@ -348,9 +382,14 @@ def drop(message: OutgoingMessage, reason: DropReason) -> bool:
     return True
 
 
+def is_past_deadline(message: OutgoingMessage) -> bool:
+    """Say whether its time is over."""
+    return message.deadline != math.inf and message._clock() >= message.deadline
+
+
 def expire(message: OutgoingMessage) -> None:
-    """Drop the message if its deadline has passed."""
-    if message._outcome is None and message.deadline != math.inf and message._clock() >= message.deadline:
+    """Drop the message if its deadline has passed. One that no buffer has accepted is left alone."""
+    if message._outcome is None and message._phase is not _Phase.NEW and is_past_deadline(message):
         drop(message, DropReason.EXPIRED)
 
 

@@ -1,9 +1,8 @@
 """A token bucket: how fast messages may leave."""
 
-import math
 from dataclasses import dataclass
 
-from ._errors import ConfigurationError
+from ._checks import check_count, check_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +23,9 @@ class RateLimit:
     burst: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("count", "per"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigurationError(f"rate_limit.{name}", f"{value!r} is not a positive number")
-        if self.burst < 1:
-            raise ConfigurationError("rate_limit.burst", f"{self.burst!r} is less than 1, so nothing could ever leave")
+        check_positive("rate_limit.per", self.per)
+        check_count("rate_limit.burst", self.burst)
+        check_positive("rate_limit.count", self.count)
 
 
 class TokenBucket:
@@ -43,7 +39,8 @@ class TokenBucket:
     def delay(self, now: float) -> float:
         """Return how many seconds from ``now`` the next token is there; 0 if one is."""
         self._refill(now)
-        if self._tokens >= 1.0:
+        # The tolerance keeps rounding from leaving a token a hair short after exactly the delay that we gave.
+        if self._tokens >= 1.0 - 1e-9:
             return 0.0
         return (1.0 - self._tokens) * self._limit.per / self._limit.count
 
@@ -54,6 +51,5 @@ class TokenBucket:
 
     def _refill(self, now: float) -> None:
         earned = max(0.0, now - self._updated) * self._limit.count / self._limit.per
-        # The tolerance keeps rounding from leaving a token a hair short after exactly the delay we gave.
-        self._tokens = min(float(self._limit.burst), self._tokens + earned + 1e-9)
+        self._tokens = min(float(self._limit.burst), self._tokens + earned)
         self._updated = max(now, self._updated)

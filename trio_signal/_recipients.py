@@ -1,6 +1,5 @@
 """How people and groups are addressed. Pure."""
 
-import base64
 import re
 from typing import Final
 
@@ -31,7 +30,7 @@ def is_recipient(recipient: str) -> bool:
     return any(form.fullmatch(recipient) for form in (_NUMBER, _GROUP, _UUID, _USERNAME))
 
 
-def check_recipient(recipient: object) -> str:
+def check_recipient(recipient: object, *, argument: str = "recipient") -> str:
     """Return the recipient if it is a number, a group, a UUID or a username.
 
     Raises:
@@ -41,16 +40,12 @@ def check_recipient(recipient: object) -> str:
     if isinstance(recipient, str) and is_recipient(recipient):
         return recipient
     raise ConfigurationError(
-        "recipient",
-        f"{recipient!r} is no Signal address; give a number (+15550100), a group (group.…=), a UUID or a username (ada.01)",
+        argument,
+        f"{recipient!r} is no Signal address; give a number (+15550100), a group (group.…=), a UUID "
+        "or a username (ada.01)",
     )
 
 
 def is_group(recipient: str) -> bool:
     """Say whether a checked recipient is a group."""
     return recipient.startswith("group.")
-
-
-def group_recipient(internal_id: str) -> str:
-    """Return the recipient for a group's internal id, the way the REST gateway writes it."""
-    return "group." + base64.b64encode(internal_id.encode("utf-8", "replace")).decode()

@@ -1,8 +1,8 @@
 """Decoding a frame so that a field of an unexpected type costs that field and not the message.
 
 The fast path is one strict decode of the whole frame. Only a frame that fails it is taken apart, object by
-object, into raw parts: whatever is wrong inside a part (a type, a number out of range, bytes that are not UTF-8)
-stays there.
+object, into raw parts: whatever is wrong inside a part (a type, a number out of range, bytes that are not
+UTF-8) stays there.
 """
 
 from functools import cache
@@ -32,7 +32,7 @@ def decode_wire(raw: bytes) -> Frame:
     """
     try:
         return _decode_frame(raw)
-    except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
+    except ValueError:  # msgspec's errors and UnicodeDecodeError are ValueErrors
         return _from_parts(Frame, _split_object(raw))
 
 
@@ -52,7 +52,7 @@ def _salvage(wanted: object, part: msgspec.Raw) -> object:
     """Decode one field leniently (`"12"` is an int); failing that, give what is understood in it, or None."""
     try:
         return msgspec.json.decode(part, type=wanted, strict=False)
-    except (ValueError, RecursionError):
+    except ValueError:
         inner = get_args(wanted)[0]  # every field is `X | None`
     if _is_shape(inner):
         return _salvage_shape(inner, part)
@@ -69,7 +69,7 @@ def _is_shape(wanted: object) -> TypeGuard[type[Wire]]:
 def _salvage_shape(shape: type[Wire], part: msgspec.Raw) -> Wire | None:
     try:
         return _from_parts(shape, _split_object(part))
-    except (ValueError, RecursionError):
+    except ValueError:
         # A message to a group that is not understood must not pass for a direct one and be answered as such.
         return GroupInfo() if shape is GroupInfo else None
 
@@ -77,7 +77,7 @@ def _salvage_shape(shape: type[Wire], part: msgspec.Raw) -> Wire | None:
 def _salvage_items(shape: type[Wire], part: msgspec.Raw) -> tuple[Wire, ...] | None:
     try:
         items = _split_array(part)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     salvaged = (_salvage_shape(shape, item) for item in items)
     return tuple(item for item in salvaged if item is not None)

@@ -88,6 +88,7 @@ class Sender:
             try:
                 self.slot = await self._buffer.take()
             except trio.EndOfChannel:
+                await trio.lowlevel.checkpoint()
                 break
             on_done(self.slot, self._wake_up)
             await self._see_through(self.slot)
@@ -138,7 +139,9 @@ class Sender:
             settle(message, result.outcome)
             break
 
-    def _hold(self, message: OutgoingMessage, attempt: int, result: SendResult, doubt: Failed | None = None) -> None:
+    def _hold(
+        self, message: OutgoingMessage, attempt: int, result: SendResult, doubt: Failed | None = None
+    ) -> None:
         """Keep a message for another attempt, later."""
         hold(message, doubt)
         delay = _RETRY.delay(attempt, retry_after=result.retry_after)
@@ -150,7 +153,9 @@ class Sender:
         await trio.lowlevel.checkpoint()
         while is_held(message):
             now = trio.current_time()
-            free_at = max(self._retry_at, self._paused_until, now + (self._bucket.delay(now) if self._bucket else 0.0))
+            free_at = max(
+                self._retry_at, self._paused_until, now + (self._bucket.delay(now) if self._bucket else 0.0)
+            )
             connected = self._status.state is ConnectionState.CONNECTED
             if connected and free_at <= now:
                 if self._bucket:

@@ -42,12 +42,13 @@ and the walk in ``tests/test_states.py`` with it.
 
 import enum
 import math
-from random import Random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
+from ._checks import check_positive
 from ._errors import ConfigurationError, InvalidTransition
 
 
@@ -85,8 +86,8 @@ class Backoff:
     """How long to wait before an attempt to connect. All times in seconds.
 
     The ceilings are ``initial`` doubling up to ``maximum``: 1, 2, 4, 8, 16, 32, 60,
-    60, … With ``jitter`` the delay is drawn evenly between 0 and the ceiling ("full
-    jitter"), never under ``floor``; without it, it is the ceiling itself.
+    60, … With ``jitter`` the delay is drawn evenly between ``floor`` and the ceiling ("full
+    jitter"); without it, it is the ceiling itself.
 
     Attributes:
         initial: the ceiling before the first attempt after a loss.
@@ -108,19 +109,19 @@ class Backoff:
 
     def __post_init__(self) -> None:
         for name in ("initial", "maximum", "floor", "stable_after", "retry_after_cap"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigurationError(f"backoff.{name}", f"{value!r} is not a number of seconds, 0 or more")
+            check_positive(f"backoff.{name}", getattr(self, name), zero=True)
         if not 0 < self.initial <= self.maximum:
-            raise ConfigurationError("backoff.initial", "give a number over 0 that is not over backoff.maximum")
+            raise ConfigurationError(
+                "backoff.initial", "give a number over 0 that is not over backoff.maximum"
+            )
 
     def ceiling(self, attempt: int) -> float:
         """Return ``min(initial * 2^(attempt - 1), maximum)``; 0 for attempt 0."""
         if attempt < 1:
             return 0.0
         # Past the doubling that reaches the maximum the power would only grow until it overflows.
-        doublings = min(attempt - 1, math.ceil(math.log2(self.maximum / self.initial)))
-        return min(self.initial * 2.0**doublings, self.maximum)
+        doublings = min(attempt - 1, math.ceil(math.log2(self.maximum) - math.log2(self.initial)))
+        return min(math.ldexp(self.initial, doublings), self.maximum)
 
     def delay(self, attempt: int, *, retry_after: float | None = None, source: Random | None = None) -> float:
         """Return the seconds to sleep before this attempt.
@@ -133,7 +134,7 @@ class Backoff:
         """
         delay = self.ceiling(attempt)
         if self.jitter:
-            delay = max(self.floor, (self.random or source or _SHARED).uniform(0.0, delay))
+            delay = (self.random or source or _SHARED).uniform(self.floor, max(self.floor, delay))
         return max(delay, min(retry_after or 0.0, self.retry_after_cap))
 
 
@@ -151,7 +152,9 @@ class ReconnectionManager:
         clock: a monotonic clock in seconds, used to tell a stable link from a flapping one.
     """
 
-    def __init__(self, backoff: Backoff | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, backoff: Backoff | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.backoff: Final = backoff or Backoff()
         self._clock = clock
         self._state = ConnectionState.DISCONNECTED

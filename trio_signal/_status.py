@@ -70,7 +70,12 @@ class StateLog:
         self._listeners.append(listener)
 
     def change(
-        self, to: ConnectionState, reason: Reason, *, delay: float | None = None, error: Exception | None = None
+        self,
+        to: ConnectionState,
+        reason: Reason,
+        *,
+        delay: float | None = None,
+        error: Exception | None = None,
     ) -> None:
         """Make a change and tell everybody.
 

@@ -12,14 +12,15 @@ time: :meth:`WebSocketLink.receive` gives a list for that reason.
 """
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import h11
 import trio
 import trio_websocket
-import wsproto
+from wsproto import utilities
 
 from ._errors import GatewayError, GatewayRefused, LinkLost, Reason, told
 from ._http import retry_after
@@ -30,18 +31,18 @@ _MAX_HANDSHAKE: Final = 128 * 1024
 #: How much is read at once, in bytes: larger reads cost less for each message.
 _READ: Final = 64 * 1024
 
-#: trio-websocket hands messages on through a queue; while it is full no pong is answered, so it must not be tight.
+#: trio-websocket hands messages on through a queue; while that is full no pong is answered.
 _QUEUE: Final = 1024
 
-#: The first byte of the frame with which trio-websocket answers a ping. We never send a pong on our own account.
+#: The first byte of the frame with which trio-websocket answers a ping; we send no other pongs.
 _PONG: Final = 0x8A
 
 #: What comes out of trio-websocket's reader when the other side talks nonsense in the handshake.
 _PROTOCOL_ERRORS: Final = (
     h11.RemoteProtocolError,
     h11.LocalProtocolError,
-    wsproto.utilities.RemoteProtocolError,
-    wsproto.utilities.LocalProtocolError,
+    utilities.RemoteProtocolError,
+    utilities.LocalProtocolError,
 )
 
 
@@ -123,8 +124,8 @@ class WebSocketLink:
             messages = [await self._connection.get_message()]
         except trio_websocket.ConnectionClosed as error:
             raise _closed(error.reason) from error
-        # There is no public way to ask for what is queued already; one at a time would wake the application for each.
-        queue = self._connection._recv_channel  # pyright: ignore[reportPrivateUsage]
+        # No public way asks for what is queued already; one at a time would wake the application for each.
+        queue = self._connection._recv_channel  # noqa: SLF001
         while queue.statistics().current_buffer_used:
             messages.append(queue.receive_nowait())
         return messages
@@ -155,7 +156,7 @@ async def open_websocket(
     resource: str,
     headers: Sequence[tuple[bytes, bytes]],
     max_message_size: int,
-) -> AsyncIterator[WebSocketLink]:
+) -> AsyncGenerator[WebSocketLink]:
     """Do the handshake on a stream and keep the WebSocket while the block runs.
 
     Takes over the stream and always closes it. No time limit of its own; cancelling
@@ -170,7 +171,18 @@ async def open_websocket(
     watched = LinkStream(stream)
     try:
         async with trio.open_nursery() as nursery:
-            yield WebSocketLink(await _shake_hands(nursery, watched, host, resource, headers, max_message_size), watched)
+            connect = partial(
+                trio_websocket.wrap_client_stream,
+                nursery,
+                watched,  # type: ignore[arg-type]  # annotated as a socket, documented as any stream
+                host,
+                resource,
+                extra_headers=list(headers),
+                message_queue_size=_QUEUE,
+                max_message_size=max_message_size,
+                receive_buffer_size=_READ,
+            )
+            yield WebSocketLink(await _shake_hands(connect, watched), watched)
             nursery.cancel_scope.cancel()
     except ExceptionGroup as group:
         raise _told(group) from group
@@ -179,31 +191,18 @@ async def open_websocket(
 
 
 async def _shake_hands(
-    nursery: trio.Nursery,
-    stream: LinkStream,
-    host: str,
-    resource: str,
-    headers: Sequence[tuple[bytes, bytes]],
-    max_message_size: int,
+    connect: Callable[[], Awaitable[trio_websocket.WebSocketConnection]], stream: LinkStream
 ) -> trio_websocket.WebSocketConnection:
-    connection: trio_websocket.WebSocketConnection | None = None
+    """Connect, unless the stream ends first: trio-websocket would wait for ever for an answer then."""
+    made: list[trio_websocket.WebSocketConnection] = []
     async with trio.open_nursery() as race:
         race.start_soon(_cancel_after, stream.ended, race.cancel_scope)
-        connection = await trio_websocket.wrap_client_stream(
-            nursery,
-            stream,  # type: ignore[arg-type]  # its annotation asks for a socket, its documentation for any stream
-            host,
-            resource,
-            extra_headers=list(headers),
-            message_queue_size=_QUEUE,
-            max_message_size=max_message_size,
-            receive_buffer_size=_READ,
-        )
+        made.append(await connect())
         race.cancel_scope.cancel()
-    if connection is None:
+    if not made:
         raise _hung_up(stream)
     stream.established = True
-    return connection
+    return made[0]
 
 
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
@@ -216,7 +215,7 @@ def _hung_up(stream: LinkStream) -> GatewayError:
     if stream.bytes_received > _MAX_HANDSHAKE:
         return LinkLost("the gateway sent an endless answer to the WebSocket handshake")
     # A refusal whose body ends with the connection never becomes an event of trio-websocket's.
-    status = re.match(rb"HTTP/1\.[01] ([0-9]{3})", stream.head)
+    status = re.match(rb"HTTP/1\.[01] ([2-5][0-9]{2})", stream.head)
     if status:
         return rejected(int(status[1]), None)
     return LinkLost("the gateway hung up in the WebSocket handshake")
@@ -235,18 +234,24 @@ def rejected(status: int, wait: float | None) -> GatewayError:
         404: "; is the path of the URL right?",
     }.get(status, "")
     return LinkLost(
-        f"the gateway answered the WebSocket handshake with HTTP {status}{hint}", status=status, retry_after=wait
+        f"the gateway answered the WebSocket handshake with HTTP {status}{hint}",
+        status=status,
+        retry_after=wait,
     )
 
 
 def _closed(reason: trio_websocket.CloseReason | None) -> LinkLost:
     if reason is None:
-        return LinkLost("the gateway broke the WebSocket protocol", reason=Reason.CONNECTION_LOST, close_code=1002)
+        return LinkLost(
+            "the gateway broke the WebSocket protocol", reason=Reason.CONNECTION_LOST, close_code=1002
+        )
     if reason.code == 1006:
         return LinkLost("the connection ended without a close frame", reason=Reason.CONNECTION_LOST)
     words = f": {reason.reason!r}" if reason.reason else ""
     return LinkLost(
-        f"the WebSocket was closed with {reason.code}{words}", reason=Reason.CLOSED_BY_GATEWAY, close_code=reason.code
+        f"the WebSocket was closed with {reason.code}{words}",
+        reason=Reason.CLOSED_BY_GATEWAY,
+        close_code=reason.code,
     )
 
 
@@ -254,7 +259,9 @@ def _told(group: ExceptionGroup[Exception]) -> Exception:
     """Pick what a group of errors of one connection says to whoever wants to reconnect."""
     leaf = told(group)
     if isinstance(leaf, trio_websocket.ConnectionRejected):
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in leaf.headers or ()}
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in leaf.headers or ()
+        }
         return rejected(leaf.status_code, retry_after(headers))
     if isinstance(leaf, _PROTOCOL_ERRORS):
         return LinkLost(f"the gateway does not speak WebSocket: {leaf}")

@@ -329,7 +329,7 @@ class CallMessage(Wire, frozen=True):
 
 
 class ReceiptMessage(Wire, frozen=True):
-    """Messages of ours arrived, were read or were viewed; all three are false where signal-cli cannot tell."""
+    """Messages of ours arrived, were read or were viewed; all three are false if signal-cli cannot tell."""
 
     when: int | None = None
     is_delivery: bool | None = None
@@ -367,7 +367,7 @@ class Envelope(Wire, frozen=True):
 
 
 class ReceiveError(Wire, frozen=True):
-    """Why signal-cli could not read an envelope; `type` is a Java class: `UntrustedIdentityException`, …"""
+    """Why signal-cli could not read an envelope; `type` is a Java class name."""
 
     message: str | None = None
     type: str | None = None

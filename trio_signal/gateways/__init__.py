@@ -101,7 +101,7 @@ class Gateway(Protocol):
         ...
 
     async def send(self, message: OutgoingMessage) -> SendResult:
-        """Attempt one message. Never raises but for cancellation, after which nobody knows what became of it."""
+        """Attempt one message. Never raises but when cancelled; then nobody knows what became of it."""
         ...
 
     @property

@@ -7,7 +7,7 @@ sent twice to a person cannot be called back.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -19,8 +19,8 @@ from . import SendResult
 #: How much of the gateway's own words is kept.
 _MAX_WORDS: Final = 500
 
-#: Errors with status 400 that the gateway or signal-cli gives before anything goes to Signal. Matched by how the
-#: text begins. Source: real-gateway measurements (sections 2, 7, 8) and the gateway's ``client.go``.
+#: Errors with status 400 that the gateway or signal-cli gives before anything goes to Signal, matched by how
+#: the text begins. Source: real-gateway measurements (sections 2, 7, 8) and the gateway's ``client.go``.
 _REFUSED_BEFORE_SENDING: Final = (
     "Specified account does not exist",
     "Couldn't process request - ",
@@ -33,7 +33,7 @@ _REFUSED_BEFORE_SENDING: Final = (
     "Unregistered user",
 )
 
-#: Rate limits that come as 400 (rest#482, cli#2071): the limit is real, what became of the message is not known.
+#: Rate limits that come as 400 (rest#482, cli#2071): the limit is real, the fate of the message is not known.
 _RATE_LIMIT_WORDS: Final = ("due to rate limiting", "[429]", "[413]", "RateLimitException")
 
 
@@ -74,17 +74,20 @@ def _headers(size: int) -> dict[str, str]:
     return {"Content-Type": "application/json", "Content-Length": str(size)}
 
 
-async def _pieces(opening: bytes, heads: list[bytes], message: OutgoingMessage) -> AsyncIterator[bytes]:
+# HTTP clients ask for an async iterable. Nothing is open between steps, so leaving it half way leaks nothing.
+async def _pieces(  # noqa: ASYNC900, ASYNC911
+    opening: bytes, heads: list[bytes], message: OutgoingMessage
+) -> AsyncIterator[bytes]:
     joint = opening
     for head, attachment in zip(heads, message.attachments, strict=True):
-        yield joint + head
+        yield joint + head  # noqa: ASYNC911
         try:
             async for piece in attachment.encoded():
                 yield piece
         except (OSError, ConfigurationError) as error:
             raise LocalFileError(f"an attachment could not be read while sending: {error}") from error
         joint = b'","'
-    yield b'"]}'
+    yield b'"]}'  # noqa: ASYNC911
 
 
 def read_answer(status: int, body: bytes, *, recipient: str, wait: float | None) -> SendResult:
@@ -121,8 +124,7 @@ def _certainty(status: int, words: str) -> Certainty:
 
 
 def _rate_limited(error: AnswerError, answer: object, wait: float | None) -> SendResult:
-    given = answer.get("challenge_tokens") if isinstance(answer, dict) else None
-    tokens = tuple(t for t in given if isinstance(t, str) and t) if isinstance(given, list) else ()
+    tokens = tuple(t for t in _list(_dict(answer).get("challenge_tokens")) if isinstance(t, str) and t)
     told = AnswerError(str(error), status=error.status, text=error.text, challenge_tokens=tokens)
     # The message may have been delivered all the same (rest#881).
     return SendResult(
@@ -132,26 +134,27 @@ def _rate_limited(error: AnswerError, answer: object, wait: float | None) -> Sen
 
 def _accepted(answer: object, recipient: str) -> SendResult:
     """Read a 201: an object up to release 0.100, since then a list of one."""
-    entry = answer[0] if isinstance(answer, list) and answer else answer
-    if not isinstance(entry, dict) or "timestamp" not in entry:
+    entry = _dict(next(iter(_list(answer)), answer))
+    if "timestamp" not in entry:
         error = LinkLost("the gateway took the message (HTTP 201), but its answer cannot be read")
         return SendResult(Failed(error, Certainty.UNKNOWN))
     failed = _failed_recipients(entry)
-    # Of a group nobody knows how many members there are, so somebody else may have it; a person is one recipient.
+    # Nobody knows how many members a group has, so somebody else may have it; a person is one recipient.
     if failed and not is_group(recipient):
         reason = failed[0].reason
         certainty = Certainty.UNKNOWN if reason == "NETWORK_FAILURE" else Certainty.NOT_SENT
-        return SendResult(Failed(AnswerError(f"Signal did not deliver it: {reason}", status=201, text=reason), certainty))
+        return SendResult(
+            Failed(AnswerError(f"Signal did not deliver it: {reason}", status=201, text=reason), certainty)
+        )
     return SendResult(Sent(_timestamp(entry["timestamp"]), failed))
 
 
-def _failed_recipients(entry: dict[str, Any]) -> tuple[FailedRecipient, ...]:
-    errors = entry.get("errors")
-    listed = errors.get("recipients") if isinstance(errors, dict) else None
-    return tuple(_failed_recipient(r) for r in listed if isinstance(r, dict)) if isinstance(listed, list) else ()
+def _failed_recipients(entry: dict[str, object]) -> tuple[FailedRecipient, ...]:
+    listed = _list(_dict(entry.get("errors")).get("recipients"))
+    return tuple(_failed_recipient(_dict(recipient)) for recipient in listed)
 
 
-def _failed_recipient(entry: dict[str, Any]) -> FailedRecipient:
+def _failed_recipient(entry: dict[str, object]) -> FailedRecipient:
     who = entry.get("number") or entry.get("uuid") or entry.get("username") or ""
     return FailedRecipient(str(who), str(entry.get("reason") or "unknown")[:_MAX_WORDS])
 
@@ -160,7 +163,17 @@ def _timestamp(value: object) -> int:
     """Read a timestamp, which the gateway writes as a string; 0 when it is none."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _dict(value: object) -> dict[str, object]:
+    """Return a JSON object, empty when it is something else."""
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    """Return a JSON array, empty when it is something else."""
+    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _decode(body: bytes) -> object:
@@ -173,7 +186,7 @@ def _decode(body: bytes) -> object:
 
 
 def _words(answer: object, body: bytes) -> str:
-    text = answer.get("error") if isinstance(answer, dict) else None
+    text = _dict(answer).get("error")
     if not isinstance(text, str):
         text = body[: 4 * _MAX_WORDS].decode("utf-8", "replace")
     return "".join(c if c.isprintable() else " " for c in text[:_MAX_WORDS]).strip()

@@ -1,0 +1,116 @@
+# Needs Python 3.11 or newer, pip and make; everything else is installed into .venv.
+# `make` shows what there is; `make PYTHON=python3.13 ...` chooses the Python that .venv is made from.
+
+PYTHON ?= python3
+# The one tool of `make lock`; pinned, so that two people get the same file.
+UV := uv==0.13.9
+LOCK_FLAGS ?=
+PYTEST_FLAGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+CODE := trio_signal tests benchmarks
+
+# Modules without I/O, tested exhaustively: each of these is covered to 100 %, branches included.
+PURE := _states _outgoing _continuity _envelopes _salvage _wire _errors _buffer _ratelimit _inbox
+MIN_COVERAGE := 95
+# ASYNC9xx are off unless named. ASYNC127 is off since it objects to httpx itself, which is a dependency on purpose: `http_client=`
+# takes its maintained successor, and a test proves it. flake8-async alone reads no configuration file, so this is its place.
+FLAKE8_ASYNC := --enable=ASYNC,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913 --disable=ASYNC127
+
+# All caches in one folder: bytecode too.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_COMPILE := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(STAMP) ## watch a bot survive a failing gateway, all on this machine
+	@$(PY) -m trio_signal demo
+
+.PHONY: test
+test: lint ## lint, run all tests, check the coverage
+	@rm -rf .cache/coverage && mkdir -p .cache/coverage
+	@$(call pytest,test,-m coverage run -m pytest --ignore=tests/real)
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage report --fail-under=$(MIN_COVERAGE)
+	@missing=; for module in $(PURE); do \
+	    $(PY) -m coverage report --fail-under=100 --include="trio_signal/$$module.py" > .cache/coverage/report \
+	    || { cat .cache/coverage/report; missing="$$missing $$module"; }; \
+	done; test -z "$$missing" || { echo "These modules must be covered to 100 %:$$missing"; exit 1; }
+	@echo 'Covered to 100 %: $(PURE).'
+	@cat .cache/test.summary
+
+.PHONY: test-real
+test-real: $(STAMP) ## run the tests against real processes (tests/real)
+	@mkdir -p .cache
+	@if ls tests/real/test_*.py > /dev/null 2>&1; then \
+	    echo 'Tests against real processes, started from this folder; they need nothing but Python.'; \
+	    $(call pytest,test-real,-m pytest tests/real); \
+	else \
+	    echo 'make test-real: tests/real has no tests yet, so none were run.' | tee .cache/test-real.summary; \
+	fi
+
+.PHONY: lint
+lint: $(STAMP) ## check style and types: ruff, mypy, basedpyright, flake8-async
+	$(PY) -m ruff format --check --quiet --diff .
+	$(PY) -m ruff check --quiet .
+	$(PY) -m mypy
+	$(PY) -m basedpyright
+	find $(CODE) -name '*.py' -exec $(PY) -m flake8_async $(FLAKE8_ASYNC) {} +
+
+.PHONY: format
+format: $(STAMP) ## format the code and mend what ruff can mend
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+.PHONY: bench
+bench: $(STAMP) ## run the benchmarks, each beside the plain libraries
+	$(PY) -m benchmarks
+
+.PHONY: lock
+lock: ## write requirements/ci.txt anew; LOCK_FLAGS=--upgrade takes new versions
+	@$(check_python)
+	@test -x .cache/lock/bin/python || $(PYTHON) -m venv .cache/lock
+	@.cache/lock/bin/python -m pip install -qq '$(UV)'
+	@printf 'hatchling>=1.27\n' | .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-config --custom-compile-command 'make lock' --all-extras --output-file requirements/ci.txt $(LOCK_FLAGS) \
+	    pyproject.toml - > /dev/null
+
+.PHONY: clean
+clean: ## remove .venv, caches and built packages
+	rm -rf $(VENV) .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements/ci.txt
+	@$(check_python)
+	@$(PY) -c '' 2> /dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo 'Installing into $(VENV) ...'
+	@$(PY) -m pip install -qq --require-hashes --requirement requirements/ci.txt
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Stops with one sentence where the Python at hand cannot do.
+define check_python
+command -v $(PYTHON) > /dev/null || { echo 'There is no $(PYTHON) here. Install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python3'; exit 1; }; \
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+|| { echo "trio_signal needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3"; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
+|| { echo '$(PYTHON) lacks its venv module. Install it (on Debian and Ubuntu: apt-get install python3-venv), or name another Python: make PYTHON=/path/to/python3'; exit 1; }
+endef
+
+# $(call pytest,NAME,PYTHON ARGUMENTS): runs pytest, fails as it fails, and keeps its last line in .cache/NAME.summary.
+# A plain `pytest | tee` would give tee's exit status instead of pytest's.
+define pytest
+rm -f .cache/$(1).status .cache/$(1).summary; \
+{ $(PY) $(2) $(PYTEST_FLAGS); echo $$? > .cache/$(1).status; } 2>&1 | tee .cache/$(1).log; \
+tail -n 1 .cache/$(1).log > .cache/$(1).summary; exit $$(cat .cache/$(1).status)
+endef

@@ -1,0 +1,1 @@
+"""Tests against real processes, which `make test-real` runs."""

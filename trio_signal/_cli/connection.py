@@ -1,0 +1,109 @@
+"""How to reach the gateway, and as whom; secrets are read here and shown nowhere."""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import trio
+
+from .._credentials import Token
+from .options import CA_FILE, HEADER_FILE, TOKEN_FILE, Option, UsageError
+
+TOKEN_VARIABLE: Final = "TRIO_SIGNAL_TOKEN"  # noqa: S105  (a name, not a token)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What every command needs to open a client.
+
+    Attributes:
+        gateway: the URL, which may hold a password.
+        account: the number.
+        token: the bearer token as it was at the start.
+        token_file: where it came from, if from a file.
+        headers: what goes with every request.
+        ssl_context: for https; None for the system's authorities.
+    """
+
+    gateway: str = field(repr=False)
+    account: str
+    token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    ssl_context: ssl.SSLContext | None = None
+
+    @property
+    def lasting_token(self) -> Token | None:
+        """The token for a client that lives long: one from a file is read again for each connection."""
+        path = self.token_file
+        if path is None:
+            return self.token
+
+        async def read_again() -> str:
+            # In a thread that may be left behind: a dead network disk must not hold up the end.
+            return await trio.to_thread.run_sync(_token_in, path, abandon_on_cancel=True)
+
+        return read_again
+
+
+def read_connection(values: Mapping[str, Any], environ: Mapping[str, str]) -> Connection:
+    """Read the files that the options name, and put the connection together.
+
+    Raises:
+        UsageError: a file cannot be used, or the token is given twice. Nothing that a file holds is repeated.
+    """
+    token = environ.get(TOKEN_VARIABLE) or None
+    if token and values["token_file"]:
+        raise UsageError(f"{TOKEN_FILE.label}: {TOKEN_VARIABLE} is set too; give only one of them")
+    return Connection(
+        gateway=values["gateway"],
+        account=values["account"],
+        token=_from_file(TOKEN_FILE, values, _token_in) or token,
+        token_file=values["token_file"],
+        headers=_from_file(HEADER_FILE, values, _headers_in) or (),
+        ssl_context=_from_file(CA_FILE, values, _trust_in),
+    )
+
+
+def _from_file(option: Option, values: Mapping[str, Any], read: Callable[[Path], _T]) -> _T | None:
+    path: Path | None = values[option.name]
+    if path is None:
+        return None
+    try:
+        return read(path)
+    except ssl.SSLError:
+        problem = "it holds no certificates in PEM form"
+    except OSError as error:
+        problem = f"{error.strerror or error}"
+    except UnicodeDecodeError:
+        problem = "it is not UTF-8 text"
+    except ValueError as error:
+        problem = str(error)
+    raise UsageError(f"{option.label}: {str(path)!r} cannot be used: {problem}")
+
+
+def _token_in(path: Path) -> str:
+    token = path.read_text(encoding="utf-8").strip()
+    if not token:
+        raise ValueError("it is empty")
+    return token
+
+
+def _headers_in(path: Path) -> tuple[tuple[str, str], ...]:
+    headers: list[tuple[str, str]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ValueError(f"line {number} is not 'Name: value'")
+        headers.append((name.strip(), value.strip()))
+    return tuple(headers)
+
+
+def _trust_in(path: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=path)

@@ -1,0 +1,242 @@
+"""``trio-signal daemon``: a client that runs for months and tells everything as events.
+
+::
+
+    reporters nursery ── ends by itself once the client has closed and all is told
+     ├─ changes of state
+     ├─ what arrives
+     ├─ one task for each message that has no outcome yet
+     └─ work scope ── cancelled by the second signal
+         └─ client ── left at the first signal: sends what waits
+             └─ input nursery ── cancelled at the first signal
+"""
+
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from .._buffer import Overflow
+from .._client import EventStream, SignalClient, open_signal_client
+from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError
+from .._outgoing import Delivery, MessageDropped, OutgoingMessage, SendFailed, Sent
+from .._states import Backoff, ConnectionState
+from .._status import StateChange, StateChanges
+from .connection import Connection
+from .exits import Exit, failed
+from .interrupt import SIGNALS
+from .lines import BadLine, LineSplitter, parse_line
+from .reports import Reports
+
+#: Waits for input and returns it; nothing at its end.
+Read = Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSettings:
+    """What ``trio-signal daemon`` was told; the names are those of its options."""
+
+    where: Connection
+    buffer_size: int
+    overflow: Overflow
+    delivery: Delivery
+    close_timeout: float
+    backoff: Backoff
+    show_text: bool
+
+
+async def run_daemon(settings: DaemonSettings, log: FilteringBoundLogger, *, read: Read | None = None) -> int:
+    """Run a client until a signal or a permanent failure ends it, and return the exit code.
+
+    The first SIGINT or SIGTERM lets it send what waits, for up to ``close_timeout``; the
+    second ends it at once. Only in the main thread. A checkpoint; cancelled, it ends at
+    once too.
+
+    Args:
+        settings: what to run.
+        log: where the events go.
+        read: waits for lines of messages to send; None for none.
+    """
+    daemon = _Daemon(settings, Reports(log, show_text=settings.show_text))
+    with trio.open_signal_receiver(*SIGNALS) as signals:
+        async with trio.open_nursery() as nursery:
+            watch = trio.CancelScope()
+            nursery.start_soon(daemon.watch_signals, signals, watch)
+            async with trio.open_nursery() as reporters:
+                await daemon.serve(reporters, read)
+            watch.cancel(reason="the daemon has ended")
+    return daemon.conclude()
+
+
+class _Daemon:
+    def __init__(self, settings: DaemonSettings, reports: Reports) -> None:
+        self._settings: Final = settings
+        self._reports: Final = reports
+        self._started_at: Final = trio.current_time()
+        self._stop: Final = trio.Event()
+        self._work: Final = trio.CancelScope()
+        self._client: SignalClient | None = None
+        self._connected_before = False
+        self._failure: Exception | None = None
+        self._unsent = 0
+
+    async def watch_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        """Turn the first signal into a stop, and any other into a cancellation."""
+        with scope:
+            async for number in signals:
+                if self._stop.is_set():
+                    self._reports.cancelled(signal.Signals(number))
+                    self._work.cancel(reason="a second signal came")
+                else:
+                    self._begin_stop(signal.Signals(number))
+
+    async def serve(self, reporters: trio.Nursery, read: Read | None) -> None:
+        """Run the client until it is told to stop or has failed. A checkpoint; cancelling closes it."""
+        settings, where = self._settings, self._settings.where
+        await trio.lowlevel.checkpoint()
+        try:
+            with self._work:
+                async with open_signal_client(
+                    where.gateway,
+                    where.account,
+                    buffer_size=settings.buffer_size,
+                    overflow=settings.overflow,
+                    delivery=settings.delivery,
+                    close_timeout=settings.close_timeout,
+                    backoff=settings.backoff,
+                    headers=where.headers,
+                    token=where.lasting_token,
+                    ssl_context=where.ssl_context,
+                ) as client:
+                    # Followed before anything can wait, so that not even the first change is missed.
+                    reporters.start_soon(self._report_changes, client.state_changes())
+                    reporters.start_soon(self._report_events, client.events())
+                    self._begin(client)
+                    async with trio.open_nursery() as inputs:
+                        if read is not None:
+                            inputs.start_soon(self._send_input, client, reporters, read)
+                        await self._stop.wait()
+                        inputs.cancel_scope.cancel(reason="the daemon stops")
+        except SignalError as error:
+            self._failure = error
+
+    def conclude(self) -> int:
+        """Tell how it ended, and return the exit code."""
+        if self._client is not None:
+            uptime = trio.current_time() - self._started_at
+            self._reports.stopped(self._client, unsent=self._unsent, uptime=uptime)
+        if self._failure is not None:
+            return failed(self._failure)
+        return Exit.NOT_SENT if self._unsent else Exit.OK
+
+    def _begin(self, client: SignalClient) -> None:
+        self._client = client
+        settings = self._settings
+        self._reports.started(
+            gateway=settings.where.gateway,
+            account=settings.where.account,
+            backoff=settings.backoff,
+            buffer_size=settings.buffer_size,
+            overflow=settings.overflow,
+            delivery=settings.delivery,
+        )
+
+    def _begin_stop(self, caught: signal.Signals) -> None:
+        pending = 0 if self._client is None else self._client.statistics().buffer.outgoing.pending
+        self._reports.stopping(caught, pending=pending, within=self._settings.close_timeout)
+        self._stop.set()
+
+    async def _send_input(self, client: SignalClient, reporters: trio.Nursery, read: Read) -> None:
+        splitter = LineSplitter()
+        lines: deque[tuple[int, bytes]] = deque()
+        try:
+            while True:
+                data = await self._next_input(read)
+                lines.extend(splitter.feed(data) if data else splitter.end())
+                while lines:
+                    await self._send_line(client, reporters, *lines[0])
+                    lines.popleft()
+                if not data:
+                    break
+        finally:
+            # Cancelled while the buffer had no room: these were read, so nobody else will speak of them.
+            for number, line in lines:
+                self._give_up_line(number, line)
+
+    async def _next_input(self, read: Read) -> bytes:
+        await trio.lowlevel.checkpoint()
+        try:
+            data = await read()
+        except OSError as error:
+            self._reports.input_ended(error)
+            return b""
+        if not data:
+            self._reports.input_ended()
+        return data
+
+    async def _send_line(
+        self, client: SignalClient, reporters: trio.Nursery, number: int, line: bytes
+    ) -> None:
+        """Hand one line's message to the client. A checkpoint; cancelled, the client has not taken it."""
+        await trio.lowlevel.checkpoint()
+        message_id: str | None = None
+        try:
+            letter = parse_line(line)
+            message_id = letter.id
+            message = await client.send_message(letter.recipient, letter.text, id=letter.id)
+        except (BadLine, ConfigurationError, BufferFull) as problem:
+            self._reports.line_skipped(number, problem, message_id)
+        else:
+            reporters.start_soon(self._report_outcome, message)
+
+    def _give_up_line(self, number: int, line: bytes) -> None:
+        try:
+            letter = parse_line(line)
+        except BadLine as problem:
+            self._reports.line_skipped(number, problem)
+        else:
+            self._unsent += 1
+            self._reports.not_accepted(letter.id)
+
+    async def _report_outcome(self, message: OutgoingMessage) -> None:
+        await trio.lowlevel.checkpoint()
+        with suppress(MessageDropped, SendFailed):
+            await message.wait()
+        outcome = message.outcome
+        if outcome is None:
+            raise AssertionError("waited for an outcome that is not there")
+        self._reports.outcome(message.id, outcome)
+        if self._stop.is_set() and not isinstance(outcome, Sent):
+            self._unsent += 1
+
+    async def _report_changes(self, changes: StateChanges) -> None:
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                async for change in changes:
+                    self._reports.change(change)
+                    self._judge(change)
+            except ObserverLagged as lagged:
+                self._reports.changes_missed(lagged.missed)
+            else:
+                break
+
+    def _judge(self, change: StateChange) -> None:
+        """Give up over a refused token before the first connection.
+
+        The library would read the token's file again and again, which is right for one
+        that is renewed and hides one that was wrong from the start.
+        """
+        self._connected_before |= change.current is ConnectionState.CONNECTED
+        if change.reason is Reason.REFUSED and not self._connected_before:
+            self._failure = change.error
+            self._work.cancel(reason="the gateway refused the token")
+
+    async def _report_events(self, events: EventStream) -> None:
+        async for event in events:
+            self._reports.event(event)

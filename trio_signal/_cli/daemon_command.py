@@ -1,0 +1,43 @@
+"""From the options of ``trio-signal daemon`` to the daemon, with its log on standard output."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from .._states import Backoff
+from .connection import read_connection
+from .daemon import DaemonSettings, run_daemon
+from .lines import read_stdin
+from .log import library_events, make_logger, wants_colors
+from .output import open_log_writer
+
+
+def run(values: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+    """Run the daemon, and return its exit code.
+
+    Raises:
+        UsageError: a file that the options name cannot be used.
+    """
+    settings = DaemonSettings(
+        where=read_connection(values, environ),
+        buffer_size=values["buffer_size"],
+        # A pipe can wait, so that what comes out of one need not be dropped.
+        overflow=values["overflow"] or ("wait" if values["stdin"] else "drop_oldest"),
+        delivery=values["delivery"],
+        close_timeout=values["close_timeout"],
+        backoff=Backoff(jitter=not values["no_jitter"]),
+        show_text=values["show_text"],
+    )
+    return trio.run(_run, settings, values, wants_colors(environ))
+
+
+async def _run(settings: DaemonSettings, values: Mapping[str, Any], colors: bool) -> int:  # noqa: FBT001
+    level = values["log_level"]
+    async with open_log_writer() as writer:
+        log = make_logger(writer.write, as_json=values["json"], level=level, colors=colors)
+        with library_events(log, level=level):
+            code = await run_daemon(settings, log, read=read_stdin if values["stdin"] else None)
+        if writer.lost:
+            log.warning("log_lines_lost", count=writer.lost)
+    return code

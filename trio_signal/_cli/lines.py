@@ -1,0 +1,87 @@
+"""Standard input, and the messages to send that stand in it, one JSON object a line."""
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+import trio
+
+_STDIN: Final = 0
+_PIECE: Final = 64 * 1024
+
+#: The longest line that is read, in bytes. Signal itself sends anything over 2 KB as an attachment.
+MAX_LINE: Final = 1024 * 1024
+
+
+async def read_stdin() -> bytes:
+    """Wait for input and return what is there; nothing at its end. A checkpoint.
+
+    Done in a thread, which works for files, pipes and terminals alike, and which is left
+    behind when this is cancelled: it may wait for ever. What it reads then is lost.
+
+    Raises:
+        OSError: standard input is closed or broken.
+    """
+    return await trio.to_thread.run_sync(os.read, _STDIN, _PIECE, abandon_on_cancel=True)
+
+
+class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message to send, as a line gives it.
+
+    Attributes:
+        recipient: a number, a group, a UUID or a username.
+        text: what to say.
+        id: a name of the writer's own for it, to find its outcome by.
+    """
+
+    recipient: str
+    text: str
+    id: str | None = None
+
+
+class BadLine(Exception):
+    """A line that is no :class:`Letter`. Its text says why, and repeats nothing but names of fields."""
+
+
+def parse_line(line: bytes) -> Letter:
+    """Read a line.
+
+    Raises:
+        BadLine: it is no JSON object with these fields.
+    """
+    if len(line) > MAX_LINE:
+        raise BadLine(f"it is over {MAX_LINE} bytes")
+    try:
+        return msgspec.json.decode(line, type=Letter)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadLine(f"it is no message: {error}") from None
+
+
+class LineSplitter:
+    """Cuts a stream of bytes into numbered lines, without ever keeping much more than :data:`MAX_LINE`."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._number = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines that are now whole, without their ends; blank ones are passed over.
+
+        Of a line that is too long only so much is kept that one can see it.
+        """
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            yield from self._line(self._rest + line)
+            self._rest = b""
+        self._rest = (self._rest + rest)[: MAX_LINE + 1]
+
+    def end(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the last line, if it had no end."""
+        yield from self._line(self._rest)
+        self._rest = b""
+
+    def _line(self, line: bytes) -> Iterator[tuple[int, bytes]]:
+        self._number += 1
+        if line.strip():
+            yield self._number, line

@@ -1,0 +1,222 @@
+"""Options of the commands: from the command line, else from the environment, else the default."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from .._buffer import Overflow
+from .._outgoing import Delivery
+
+
+class UsageError(Exception):
+    """The command line or the environment is wrong. Its text is one sentence that names both places."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option and where its value comes from.
+
+    Attributes:
+        flag: how it is written on the command line.
+        help: what it does, without its default and variable.
+        metavar: what its value is called; None for a switch, which has no value.
+        read: turns the text of a value into what it means, or raises ``ValueError`` with the problem.
+        default: what it is when it is not given.
+        default_text: how the help names that default.
+        required: whether it must be given.
+    """
+
+    flag: str
+    help: str
+    metavar: str | None = None
+    read: Callable[[str], Any] = str
+    default: Any = None
+    default_text: str = ""
+    required: bool = False
+
+    @property
+    def name(self) -> str:
+        """The key of its value."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that gives it too."""
+        return f"TRIO_SIGNAL_{self.name.upper()}"
+
+    @property
+    def label(self) -> str:
+        """Both places where it can be given, to begin an error with."""
+        return f"{self.flag} (environment variable {self.variable})"
+
+    def but(self, *, default: Any, default_text: str) -> "Option":
+        """Return the same option with another default."""
+        return replace(self, default=default, default_text=default_text)
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Have a parser know it."""
+        default = f"; default: {self.default_text}" if self.default_text else ""
+        text = f"{self.help}{default} [{self.variable}]".replace("%", "%%")
+        if self.metavar is None:
+            parser.add_argument(self.flag, dest=self.name, action="store_const", const="1", help=text)
+        else:
+            parser.add_argument(self.flag, dest=self.name, metavar=self.metavar, help=text)
+
+    def value(self, given: str | None, environ: Mapping[str, str]) -> Any:
+        """Return what it is set to. An empty environment variable counts as none.
+
+        Raises:
+            UsageError: it is missing, or its value means nothing.
+        """
+        text = given if given is not None else environ.get(self.variable) or None
+        if text is None and self.required:
+            raise UsageError(f"give {self.flag} {self.metavar}, or the environment variable {self.variable}")
+        if text is None:
+            return self.default
+        try:
+            return self.read(text)
+        except ValueError as error:
+            raise UsageError(f"{self.label}: {error}") from None
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds; the range is for the library to check."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number of seconds") from None
+
+
+def limit(text: str) -> float:
+    """Read a number of seconds that something may take."""
+    value = seconds(text)
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{text!r} is not a number of seconds over 0")
+    return value
+
+
+def switch(text: str) -> bool:
+    """Read what a switch's environment variable says."""
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(f"{text!r} is neither 1 nor 0")
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a reader that takes these words only."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def _choices(literal: object) -> str:
+    return ", ".join(get_args(literal))
+
+
+GATEWAY: Final = Option(
+    flag="--gateway",
+    metavar="URL",
+    required=True,
+    help="the signal-cli-rest-api, like http://127.0.0.1:8080; with a password in it, use the variable",
+)
+ACCOUNT: Final = Option(
+    flag="--account",
+    metavar="NUMBER",
+    required=True,
+    help="the number that the gateway is linked to, like +15550100",
+)
+TOKEN_FILE: Final = Option(
+    flag="--token-file",
+    metavar="FILE",
+    read=Path,
+    help="file with a bearer token; daemon and listen read it again before each connection. "
+    "The token itself is taken from TRIO_SIGNAL_TOKEN, never from the command line",
+)
+HEADER_FILE: Final = Option(
+    flag="--header-file",
+    metavar="FILE",
+    read=Path,
+    help="file of HTTP headers to send, one 'Name: value' a line",
+)
+CA_FILE: Final = Option(
+    flag="--ca-file",
+    metavar="FILE",
+    read=Path,
+    help="PEM file of the authorities to trust for https, instead of the system's",
+)
+#: How to reach the gateway, and as whom.
+CONNECTION: Final = (GATEWAY, ACCOUNT, TOKEN_FILE, HEADER_FILE, CA_FILE)
+
+BUFFER_SIZE: Final = Option(
+    flag="--buffer-size",
+    metavar="N",
+    read=whole_number,
+    default=100,
+    default_text="100",
+    help="how many messages may wait to be sent",
+)
+OVERFLOW: Final = Option(
+    flag="--overflow",
+    metavar="POLICY",
+    default_text="wait with --stdin, else drop_oldest",
+    help=f"what happens when the buffer is full: {_choices(Overflow)}",
+)
+DELIVERY: Final = Option(
+    flag="--delivery",
+    metavar="MODE",
+    default="at_most_once",
+    default_text="at_most_once",
+    help=f"{_choices(Delivery)}; the second sends again what may have arrived already",
+)
+CLOSE_TIMEOUT: Final = Option(
+    flag="--close-timeout",
+    metavar="SECONDS",
+    read=seconds,
+    default=10.0,
+    default_text="10",
+    help="how long the end may go on sending what waits",
+)
+NO_JITTER: Final = Option(
+    flag="--no-jitter",
+    read=switch,
+    default=False,
+    help="wait exactly 1, 2, 4, ... 60 s between attempts to connect, instead of a random part of that",
+)
+STDIN: Final = Option(
+    flag="--stdin",
+    read=switch,
+    default=False,
+    help='send each line of standard input, like {"recipient": "+15550100", "text": "hi", "id": "optional"}',
+)
+SHOW_TEXT: Final = Option(
+    flag="--show-text", read=switch, default=False, help="tell the text of received messages too"
+)
+JSON: Final = Option(flag="--json", read=switch, default=False, help="one JSON object a line")
+TIMEOUT: Final = Option(
+    flag="--timeout", metavar="SECONDS", read=limit, default=60.0, default_text="60", help="how long to try"
+)
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+LOG_LEVEL: Final = Option(
+    flag="--log-level",
+    metavar="LEVEL",
+    read=one_of(*_LEVELS),
+    help=f"what to log: {', '.join(_LEVELS)}",
+)

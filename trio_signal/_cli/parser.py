@@ -1,0 +1,185 @@
+"""The command line's grammar and its help."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from .. import __version__
+from .options import (
+    BUFFER_SIZE,
+    CLOSE_TIMEOUT,
+    CONNECTION,
+    DELIVERY,
+    JSON,
+    LOG_LEVEL,
+    NO_JITTER,
+    OVERFLOW,
+    SHOW_TEXT,
+    STDIN,
+    TIMEOUT,
+    Option,
+    UsageError,
+)
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0    done; for daemon: ended by a signal with nothing left unsent
+  1    the gateway cannot serve this: wrong mode, unknown account, refused
+       credentials, a certificate that does not verify; for status: not
+       connected; for demo: the ledger does not balance
+  2    the command line or the environment is wrong
+  3    not sent; for daemon: something was left unsent at the end
+  4    it is not known whether it was sent; sending it again may repeat it
+  130  status, demo: ended by Ctrl-C (143: by SIGTERM)
+"""
+
+_ENVIRONMENT: Final = """\
+Every option can be given as the environment variable in brackets instead; the
+command line wins. A bearer token for the gateway is read from TRIO_SIGNAL_TOKEN
+or --token-file, never from the command line, which other users can read.
+"""
+
+_DEMO: Final = """\
+Start a fake gateway, a chatty correspondent and a bot that answers; break one
+thing after the other; compare at the end what the bot says with what the
+gateway saw. Takes half a minute and needs no Signal account.
+"""
+
+_DAEMON: Final = """\
+Keep an account connected, and log each change, message and gap as one event a
+line on standard output. The first SIGTERM or Ctrl-C sends what waits, for up to
+--close-timeout; the second ends it at once.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command: its name, what it does, and its options."""
+
+    name: str
+    help: str
+    description: str
+    options: tuple[Option, ...] = ()
+
+
+COMMANDS: Final = (
+    Command(
+        name="demo",
+        help="watch a bot survive a failing gateway, all on this machine",
+        description=_DEMO,
+    ),
+    Command(
+        name="daemon",
+        help="keep an account connected and log what happens",
+        description=_DAEMON,
+        options=(
+            *CONNECTION,
+            STDIN,
+            BUFFER_SIZE,
+            OVERFLOW,
+            DELIVERY,
+            CLOSE_TIMEOUT,
+            NO_JITTER,
+            JSON,
+            SHOW_TEXT,
+            LOG_LEVEL.but(default="info", default_text="info"),
+        ),
+    ),
+    Command(
+        name="send",
+        help="send one message and wait for its outcome",
+        description="Send one message, wait for its outcome, and print its timestamp.",
+        options=(*CONNECTION, TIMEOUT, LOG_LEVEL.but(default="error", default_text="error")),
+    ),
+    Command(
+        name="listen",
+        help="print the messages that arrive",
+        description="Print the messages that arrive, and the gaps where some may be missing, until Ctrl-C.",
+        options=(*CONNECTION, JSON, LOG_LEVEL.but(default="error", default_text="error")),
+    ),
+    Command(
+        name="status",
+        help="say whether the gateway, the account and the link work",
+        description="Try once to connect, and say what works: the gateway, the account, the link.",
+        options=(
+            *CONNECTION,
+            TIMEOUT.but(default=10.0, default_text="10"),
+            JSON,
+            LOG_LEVEL.but(default="error", default_text="error"),
+        ),
+    ),
+)
+
+#: Options that people may expect and that do not exist on purpose.
+_ADVICE: Final = {
+    "--token": "other users can read a command line; put the token into TRIO_SIGNAL_TOKEN or a --token-file",
+    "--header": "other users can read a command line; put headers into a --header-file",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """Return the command and the values of its options and arguments.
+
+    Raises:
+        UsageError: something is wrong.
+        SystemExit: the help or the version was asked for, and has been printed.
+    """
+    namespace, unknown = _build().parse_known_args(arguments)
+    if unknown:
+        raise UsageError(_unknown(unknown))
+    given: dict[str, Any] = vars(namespace)
+    command = next(command for command in COMMANDS if command.name == given["command"])
+    values = {option.name: option.value(given[option.name], environ) for option in command.options}
+    return command.name, given | values
+
+
+def _unknown(arguments: list[str]) -> str:
+    """Name what is unknown, but no value: it may be a secret."""
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+    if not flags:
+        return "there are more arguments than this command takes; put text with spaces into quotes"
+    advice = _ADVICE.get(flags[0])
+    return f"there is no option {flags[0]}" + (f": {advice}" if advice else "")
+
+
+def _build() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="trio-signal",
+        description="Keep a Signal account's traffic alive across network failures.",
+        epilog=f"'trio-signal COMMAND --help' tells the options of a command.\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"trio-signal {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        _add(commands, command)
+    return parser
+
+
+def _add(commands: "argparse._SubParsersAction[_Parser]", command: Command) -> None:
+    epilog = f"{_ENVIRONMENT}\n{_EXIT_CODES}" if command.options else _EXIT_CODES
+    parser = commands.add_parser(
+        command.name,
+        help=command.help,
+        description=command.description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if command.name == "send":
+        parser.add_argument("recipient", metavar="RECIPIENT", help="a number, a group, a UUID or a username")
+        parser.add_argument(
+            "text", metavar="TEXT", nargs="?", help="what to say; from standard input if it is absent or -"
+        )
+        parser.add_argument(
+            "--attach", metavar="FILE", action="append", default=[], help="a file to attach; can be repeated"
+        )
+    for option in command.options:
+        option.add_to(parser)

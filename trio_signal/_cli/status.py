@@ -1,0 +1,207 @@
+"""``trio-signal status``: one attempt to connect, and which layers of the way to Signal hold."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, cast
+
+import httpx
+import msgspec
+import trio
+
+from .._client import open_signal_client
+from .._credentials import Credentials
+from .._dial import open_stream, parse_url
+from .._errors import ConfigurationError, GatewayError
+from .._http import StreamTransport
+from .._recipients import check_number
+from .._states import ConnectionState
+from .connection import Connection
+from .exits import Exit, failed
+from .interrupt import exit_code, run_until_signal
+from .text import printable
+
+_WORDS: Final = {True: "ok", False: "FAIL", None: "?"}
+
+#: Seconds for each question: /v1/accounts hangs while signal-cli does, and the link may work all the same.
+_QUESTION: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSettings:
+    """What ``trio-signal status`` was told."""
+
+    where: Connection
+    timeout: float
+    as_json: bool
+
+
+@dataclass(slots=True)
+class Layer:
+    """One layer of the way to Signal.
+
+    Attributes:
+        name: what it is called.
+        ok: whether it holds; None if that is not known.
+        detail: a sentence about it.
+        facts: what a program may want to know besides.
+    """
+
+    name: str
+    ok: bool | None = None
+    detail: str = ""
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def found(self, detail: str, *, ok: bool | None, **facts: Any) -> None:
+        """Note what was found out."""
+        self.ok, self.detail, self.facts = ok, detail, facts
+
+
+async def run_status(settings: StatusSettings) -> int:
+    """Find out, print it, and return 0 only if a client can connect. A checkpoint."""
+    try:
+        probe = _Probe(settings)
+    except ConfigurationError as error:
+        await trio.lowlevel.checkpoint()
+        return failed(error)
+    caught = await run_until_signal(probe.run)
+    if caught is not None:
+        return exit_code(caught)
+    sys.stdout.write(f"{probe.as_json() if settings.as_json else probe.as_text()}\n")
+    return Exit.OK if probe.link.ok else Exit.FAILED
+
+
+class _Probe:
+    """Asks one layer after the other.
+
+    Raises:
+        ConfigurationError: an argument is wrong.
+    """
+
+    def __init__(self, settings: StatusSettings) -> None:
+        where = settings.where
+        self._settings: Final = settings
+        self._address: Final = parse_url(where.gateway)
+        self._account: Final = check_number("account", where.account)
+        self._credentials: Final = Credentials(where.headers, where.token, self._address.authorization)
+        self.gateway: Final = Layer("gateway")
+        self.account: Final = Layer("account")
+        self.link: Final = Layer("link")
+        self._layers: Final = (self.gateway, self.account, self.link)
+
+    async def run(self) -> None:
+        """Ask. A checkpoint; cancelling is safe."""
+        with trio.move_on_after(self._settings.timeout):
+            await self._ask()
+        rest = [layer for layer in self._layers if not layer.detail]
+        if self.gateway.detail and self.gateway.ok is False:
+            reason = "not tried"
+        else:
+            reason = f"nothing was found out within {self._settings.timeout:g} s"
+        for layer in rest:
+            layer.found(reason, ok=None if layer is not self.link else False)
+
+    async def _ask(self) -> None:
+        address, where = self._address, self._settings.where
+        await trio.lowlevel.checkpoint()
+        dial = partial(open_stream, address, trio.open_tcp_stream, where.ssl_context)
+        async with httpx.AsyncClient(
+            transport=StreamTransport(dial, base_path=address.path),
+            trust_env=False,
+            headers=await self._credentials.headers(),
+            base_url=str(address),
+        ) as http:
+            await self._ask_gateway(http)
+            if self.gateway.ok is False:
+                return
+            await self._ask_account(http)
+        await self._try_link()
+
+    async def _ask_gateway(self, http: httpx.AsyncClient) -> None:
+        await trio.lowlevel.checkpoint()
+        try:
+            status, answer = await _get(http, "/v1/about")
+        except (GatewayError, httpx.HTTPError) as error:
+            self.gateway.found(str(error), ok=False)
+            return
+        about = cast("dict[str, object]", answer) if isinstance(answer, dict) else {}
+        version, mode = about.get("version"), about.get("mode")
+        if version or mode:
+            detail = f"{self._address} answers: version {version}, mode {mode}"
+            self.gateway.found(detail, ok=True, version=version, mode=mode)
+        elif status in {401, 403}:
+            self.gateway.found(f"{self._address} refuses the credentials (HTTP {status})", ok=False)
+        else:
+            self.gateway.found(f"{self._address} answers, but not what it is (HTTP {status})", ok=None)
+
+    async def _ask_account(self, http: httpx.AsyncClient) -> None:
+        await trio.lowlevel.checkpoint()
+        try:
+            _, answer = await _get(http, "/v1/accounts")
+        except (GatewayError, httpx.HTTPError) as error:
+            self.account.found(str(error), ok=None)
+            return
+        if not isinstance(answer, list):
+            self.account.found("the gateway does not tell its accounts", ok=None)
+            return
+        accounts = cast("list[object]", answer)
+        if self._account in accounts:
+            self.account.found(f"it has {self._account}", ok=True)
+        else:
+            self.account.found(f"it does not have {self._account} (it has {len(accounts)})", ok=False)
+
+    async def _try_link(self) -> None:
+        where, started = self._settings.where, trio.current_time()
+        await trio.lowlevel.checkpoint()
+        try:
+            async with open_signal_client(
+                where.gateway,
+                where.account,
+                headers=where.headers,
+                token=where.token,
+                ssl_context=where.ssl_context,
+                attempt_timeout=self._settings.timeout,
+            ) as client:
+                async for change in client.state_changes():
+                    if change.current is ConnectionState.CONNECTED:
+                        took = change.time - started
+                        detail = f"the WebSocket is open and answered a ping, {took:.2f} s after the start"
+                        self.link.found(detail, ok=True, seconds=round(took, 3))
+                        break
+                    if change.error is not None:
+                        self.link.found(str(change.error), ok=False)
+                        break
+        except GatewayError as error:
+            self.link.found(str(error), ok=False)
+
+    def as_text(self) -> str:
+        """Return a line for each layer."""
+        lines = (f"{_WORDS[layer.ok]:<5}{layer.name:<9}{printable(layer.detail)}" for layer in self._layers)
+        return "\n".join(lines)
+
+    def as_json(self) -> str:
+        """Return one JSON object."""
+        layers = {x.name: {"ok": x.ok, "detail": x.detail, **x.facts} for x in self._layers}
+        return json.dumps({"connected": bool(self.link.ok), **layers})
+
+
+async def _get(http: httpx.AsyncClient, path: str) -> tuple[int, object]:
+    """Return the status and the decoded body of an answer, None where it is no JSON.
+
+    Raises:
+        GatewayError: the gateway cannot be reached, or did not answer in time.
+        httpx.HTTPError: what came is no answer.
+    """
+    with trio.move_on_after(_QUESTION):
+        try:
+            response = await http.get(path)
+        except httpx.HTTPError as error:
+            if isinstance(error.__cause__, GatewayError):
+                raise error.__cause__ from None
+            raise
+        try:
+            return response.status_code, msgspec.json.decode(response.content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return response.status_code, None
+    raise GatewayError(f"no answer to {path} within {_QUESTION:g} s")

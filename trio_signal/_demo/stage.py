@@ -1,0 +1,135 @@
+"""The people of the demo: a correspondent who writes all the time, and a bot that answers."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+import trio
+
+from .._client import EventStream, SignalClient
+from .._continuity import Gap
+from .._envelopes import ReceivedMessage, Undecodable
+from .._errors import ClientClosed
+from .._outgoing import Dropped, Failed, MessageDropped, OutgoingMessage, SendFailed
+from .._states import ConnectionState
+from .._status import StateChange, StateChanges
+from ..testing import FakeGateway
+from .record import Record
+
+#: Seconds between two messages of the correspondent.
+_PAUSE: Final = 0.3
+
+_TALK: Final = (
+    "Are you there?",
+    "The kettle is on.",
+    "It has begun to rain.",
+    "Did you feed the cat?",
+    "I found your umbrella.",
+    "The train is late again.",
+    "Have you seen the moon?",
+)
+
+
+class Stage:
+    """Who acts, on what.
+
+    Attributes:
+        gateway: what gets broken.
+        client: what has to cope.
+        record: what happens.
+    """
+
+    def __init__(self, gateway: FakeGateway, client: SignalClient, record: Record) -> None:
+        self.gateway: Final = gateway
+        self.client: Final = client
+        self.record: Final = record
+        self._talk: Final[Iterator[str]] = itertools.cycle(_TALK)
+        self._numbers: Final = itertools.count(1)
+        self._may_talk = trio.Event()
+        self._may_talk.set()
+
+    async def converse(self) -> None:
+        """Write to the bot now and then, until cancelled."""
+        while True:
+            await self._may_talk.wait()
+            self.say(next(self._talk))
+            await trio.sleep(_PAUSE)
+
+    def say(self, text: str) -> None:
+        """Write one message to the bot, whether or not it is there."""
+        stamp = self.gateway.deliver(text=text)
+        self.record.said.append(_stamp_of(stamp))
+
+    def hush(self) -> None:
+        """Have the correspondent pause."""
+        self._may_talk = trio.Event()
+
+    def resume(self) -> None:
+        """Have the correspondent go on."""
+        self._may_talk.set()
+
+    async def answer(self, events: EventStream, nursery: trio.Nursery) -> None:
+        """Be the bot: answer each message, and take note of gaps. A checkpoint; ends with the client."""
+        await trio.lowlevel.checkpoint()
+        async for event in events:
+            if isinstance(event, ReceivedMessage):
+                self.record.heard.append(event.timestamp or 0)
+                await self._reply(event, nursery)
+            elif isinstance(event, Gap):
+                self.record.gaps.append(event)
+                length = (event.until - event.since) / 1000
+                self.record.note("gap", f"{length:.1f} s in which messages may be missing", bad=True)
+            elif isinstance(event, Undecodable):
+                self.record.unreadable += 1
+                self.record.note("recv", f"unreadable: {event.reason}", bad=True)
+
+    async def alert(self, count: int, nursery: trio.Nursery) -> list[OutgoingMessage]:
+        """Have the bot send something of its own, several times. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        return [await self._send(f"alert {number}", nursery) for number in range(1, count + 1)]
+
+    async def settled(self) -> None:
+        """Wait until everything that was sent has its outcome. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        for letter in self.record.letters:
+            await outcome_of(letter)
+
+    async def follow(self, changes: StateChanges) -> None:
+        """Note each change of state. A checkpoint; ends with the client."""
+        await trio.lowlevel.checkpoint()
+        async for change in changes:
+            self.record.note("link", _sentence(change), bad=change.error is not None)
+
+    async def _reply(self, message: ReceivedMessage, nursery: trio.Nursery) -> None:
+        try:
+            await self._send(f"you said: {message.text}", nursery, to=message.reply_to)
+        except ClientClosed:
+            # The last messages come out of the inbox after the client has been closed.
+            self.record.note("send", "closed: no answer to the last message")
+
+    async def _send(self, text: str, nursery: trio.Nursery, *, to: str | None = None) -> OutgoingMessage:
+        # The number makes each text unique, so that both sides' lists can be compared.
+        numbered = f"{next(self._numbers)}. {text}"
+        letter = await self.client.send_message(to or self.gateway.account, numbered)
+        self.record.letters.append(letter)
+        nursery.start_soon(self._watch, letter)
+        return letter
+
+    async def _watch(self, letter: OutgoingMessage) -> None:
+        number = letter.text.partition(".")[0]
+        await outcome_of(letter)
+        match letter.outcome:
+            case Dropped(reason):
+                self.record.note("send", f"message {number} dropped: {reason.value}", bad=True)
+            case Failed(error, certainty):
+                self.record.note("send", f"message {number} failed ({certainty.value}): {error}", bad=True)
+            case _:
+                pass
+
+
+async def outcome_of(letter: OutgoingMessage) -> None:
+    """Wait until a message has its outcome, whichever. A checkpoint."""
+    try:
+        await letter.wait()
+    except (MessageDropped, SendFailed):
+        pass

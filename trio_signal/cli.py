@@ -1,0 +1,116 @@
+"""``trio-signal demo | daemon | send | listen | status``: see ``trio-signal --help``."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from ._cli.connection import read_connection
+from ._cli.exits import Exit, complain
+from ._cli.library_log import library_on_stderr
+from ._cli.options import UsageError
+from ._cli.parser import parse
+
+_INTERRUPTED: Final = 130
+
+#: What the extra ``cli`` brings.
+_EXTRA: Final = frozenset({"rich", "structlog"})
+
+_Values = Mapping[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; never raises for what a user did wrong.
+
+    Args:
+        argv: the arguments after the program's name; those of this process by default.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Whatever the locale, text must not end a command half way.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except UsageError as error:
+        complain(error)
+        return Exit.USAGE
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        complain(f"this command needs {error.name}; install it with: pip install 'trio-signal[cli]'")
+        return Exit.USAGE
+    except KeyboardInterrupt:
+        # Before or after the command's own work, which takes signals in its own way.
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has had enough. Python would fail again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        command, values = parse(argv, os.environ)
+    except SystemExit as done:
+        # The help and the version have been printed.
+        sys.stdout.flush()
+        return int(done.code or 0)
+    code = _COMMANDS[command](values)
+    sys.stdout.flush()
+    return code
+
+
+def _demo(_values: _Values) -> int:
+    from ._demo.run import run_demo
+
+    return trio.run(run_demo)
+
+
+def _daemon(values: _Values) -> int:
+    from ._cli.daemon_command import run
+
+    return run(values, os.environ)
+
+
+def _send(values: _Values) -> int:
+    from ._cli.send import SendSettings, run_send
+
+    settings = SendSettings(
+        where=read_connection(values, os.environ),
+        recipient=values["recipient"],
+        text=None if values["text"] == "-" else values["text"],
+        attach=tuple(map(Path, values["attach"])),
+        timeout=values["timeout"],
+    )
+    with library_on_stderr(values["log_level"]):
+        return trio.run(run_send, settings)
+
+
+def _listen(values: _Values) -> int:
+    from ._cli.listen import ListenSettings, run_listen
+
+    settings = ListenSettings(where=read_connection(values, os.environ), as_json=values["json"])
+    with library_on_stderr(values["log_level"]):
+        return trio.run(run_listen, settings)
+
+
+def _status(values: _Values) -> int:
+    from ._cli.status import StatusSettings, run_status
+
+    settings = StatusSettings(
+        where=read_connection(values, os.environ), timeout=values["timeout"], as_json=values["json"]
+    )
+    with library_on_stderr(values["log_level"]):
+        return trio.run(run_status, settings)
+
+
+_COMMANDS: Final[Mapping[str, Callable[[_Values], int]]] = {
+    "demo": _demo,
+    "daemon": _daemon,
+    "send": _send,
+    "listen": _listen,
+    "status": _status,
+}

@@ -1,0 +1,226 @@
+"""The state of one fake gateway, which its connections share."""
+
+import ssl
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from ._answers import SendAnswer, daemon_down, error, ok
+from ._dial_faults import DialFaults
+from ._door import Door
+from ._frames import fragmented, server_frame
+from ._link import Link
+from ._records import Records, SendRequest
+from ._socket import Outgoing, ReceiveSocket, Room
+
+EXIT_AFTER = 30.1
+"""Seconds without signal-cli after which the gateway gives up and exits (measured)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What `open_fake_gateway` was called with."""
+
+    account: str
+    accounts: tuple[str, ...]
+    version: str
+    mode: str
+    base_path: str
+    answer_delay: float
+    ping_period: float
+    lose_bursts: bool
+    hide: Mapping[str, int]
+    require_header: tuple[str, str] | None
+    ssl_context: ssl.SSLContext | None
+    start_time: float
+
+    @property
+    def answers_array(self) -> bool:
+        """Whether /v2/send answers a list: from 0.101 on, and for names (``HEAD``, ``unset``)."""
+        parts = self.version.split(".")
+        if not all(part.isdecimal() for part in parts):
+            return True
+        return tuple(int(part) for part in parts) >= (0, 101)
+
+
+class Core:
+    """Accounts, signal-cli's state, receive sockets, scripted answers and faults of one gateway."""
+
+    def __init__(self, config: Config, nursery: trio.Nursery) -> None:
+        self.config = config
+        self.nursery = nursery
+        self.records = Records()
+        self.links: set[Link] = set()
+        self.room = Room(self.records, config.ping_period, trio.Lock() if config.lose_bursts else None)
+        self.dial_faults = DialFaults()
+        self.scripts: deque[SendAnswer] = deque()
+        self.other_scripts: dict[str, deque[SendAnswer]] = {}
+        self.attachments: dict[str, bytes] = {}
+        self.door: Door
+        self.slice_size: int | None = None
+        self.cut_next: int | None = None
+        self.fragment_next = False
+        self.duplicates = 0
+        self.daemon_up = True
+        self._in_flight: dict[SendRequest, trio.Event] = {}
+        self._outage = trio.CancelScope()
+        self._opened = trio.current_time()
+        self._last_timestamp = 0
+
+    # --- time ---
+
+    def now(self) -> float:
+        """Seconds since the epoch by the gateway's clock, which Trio's clock drives."""
+        return self.config.start_time + trio.current_time() - self._opened
+
+    def next_timestamp(self) -> int:
+        """Milliseconds since the epoch, each later than the one before."""
+        self._last_timestamp = max(self._last_timestamp + 1, round(self.now() * 1000))
+        return self._last_timestamp
+
+    # --- connections ---
+
+    def new_link(self, transport: trio.abc.Stream) -> Link:
+        """Note a connection that came in."""
+        link = Link(transport, self.slice_size)
+        self.links.add(link)
+        return link
+
+    def new_socket(self, link: Link, account: str, headers: Mapping[str, str]) -> ReceiveSocket:
+        """Note a receive socket whose handshake is being answered: it is a consumer from now on."""
+        self.records.counters.handshakes += 1
+        number = self.records.counters.handshakes
+        sock = ReceiveSocket(self.room, link, number=number, account=account, headers=headers)
+        self.room.sockets.append(sock)
+        self.records.changed()
+        return sock
+
+    def end_all(self) -> None:
+        """End every connection, as when the process dies: no close frame, no answer."""
+        for sock in tuple(self.room.sockets):
+            sock.drop()
+        for link in self.links:
+            link.end()
+
+    def set_slice_size(self, size: int | None) -> None:
+        """Have every connection, open or to come, write in slices."""
+        self.slice_size = size
+        for link in self.links:
+            link.slice_size = size
+
+    def heal(self) -> None:
+        """End every lasting fault and forget those that wait."""
+        self.door.heal()
+        self.dial_faults.heal()
+        self.scripts.clear()
+        self.other_scripts.clear()
+        self.set_slice_size(None)
+        self.cut_next, self.fragment_next, self.duplicates = None, False, 0
+        if not self.daemon_up and self.door.is_open:
+            self.daemon_back()
+        self.unstall()
+
+    def unstall(self) -> None:
+        """Let every receive socket write the one message that it kept."""
+        self.room.stalled = False
+        for sock in self.room.sockets:
+            sock.release()
+        self.records.changed()
+
+    # --- delivering ---
+
+    def consumers(self, account: str | None) -> Sequence[ReceiveSocket]:
+        """Receive sockets of ``account`` (of any for None) that are not closing."""
+        return [s for s in self.room.sockets if not s.is_closing and account in (None, s.account)]
+
+    def fan_out(self, payload: bytes, *, account: str | None, timestamp: int | None = None) -> None:
+        """Give a message to all who receive for ``account``, or to all; lose it if nobody does."""
+        if not self.daemon_up:
+            self.records.counters.dropped_daemon_down += 1
+            return
+        consumers = self.consumers(account)
+        if not consumers:
+            self.records.counters.dropped_without_consumer += 1
+        else:
+            items = self._frames(payload, timestamp)
+            for sock in consumers:
+                sock.offer(items)
+        if self.config.lose_bursts:
+            self._displace(account)
+
+    def _displace(self, account: str | None) -> None:
+        """Hand other numbers' consumers what they will throw away: it keeps their writers busy (measured)."""
+        for sock in self.room.sockets:
+            if account not in (None, sock.account):
+                sock.offer([Outgoing(b"")])
+
+    def _frames(self, payload: bytes, timestamp: int | None) -> list[Outgoing]:
+        if self.cut_next is not None:
+            after, self.cut_next = self.cut_next, None
+            return [Outgoing(server_frame(payload)[:after], then="end")]
+        build, self.fragment_next = (fragmented if self.fragment_next else server_frame), False
+        item = Outgoing(build(payload), timestamp, message=True)
+        if self.duplicates:
+            self.duplicates -= 1
+            return [item, item]
+        return [item]
+
+    # --- sending, and the way to signal-cli ---
+
+    def next_answer(self, send: SendRequest) -> SendAnswer:
+        """What ``send``, which the gateway itself found to be well, gets."""
+        if not self.daemon_up:
+            return daemon_down()
+        if self.scripts:
+            return self.scripts.popleft()
+        if send.number not in self.config.accounts:
+            return error(400, "Specified account does not exist")
+        return ok()
+
+    @contextmanager
+    def flight(self, send: SendRequest) -> Iterator[trio.Event]:
+        """Count ``send`` as in flight; the event is set when signal-cli goes away meanwhile."""
+        lost = self._in_flight[send] = trio.Event()
+        counters = self.records.counters
+        counters.most_sends_in_flight = max(counters.most_sends_in_flight, len(self._in_flight))
+        try:
+            yield lost
+        finally:
+            del self._in_flight[send]
+
+    @property
+    def sends_in_flight(self) -> int:
+        """Sends that wait for signal-cli now."""
+        return len(self._in_flight)
+
+    def daemon_lost(self, seconds: float | None) -> None:
+        """Take signal-cli away; the gateway exits when that lasts over `EXIT_AFTER`."""
+        self.daemon_up = False
+        for lost in self._in_flight.values():
+            lost.set()
+        self._outage.cancel()
+        self._outage = trio.CancelScope()
+        self.nursery.start_soon(self._outlast, self._outage, seconds)
+
+    def daemon_back(self) -> None:
+        """Bring signal-cli back."""
+        self._outage.cancel()
+        self.daemon_up = True
+
+    def die(self) -> None:
+        """End the gateway's process: every connection ends, new ones are refused."""
+        self._outage.cancel()
+        self.door.close()
+        self.end_all()
+
+    async def _outlast(self, scope: trio.CancelScope, seconds: float | None) -> None:
+        with scope:
+            if seconds is None or seconds > EXIT_AFTER:
+                await trio.sleep(EXIT_AFTER)
+                self.die()
+            else:
+                await trio.sleep(seconds)
+                self.daemon_back()
