@@ -57,7 +57,8 @@ class BufferStatistics:
 class MessageBuffer:
     """A first-in, first-out buffer of outgoing messages, bounded in number and bytes.
 
-    All but :meth:`put` and :meth:`take` are synchronous and work without Trio running.
+    All but :meth:`put` and :meth:`take` are synchronous and work without Trio running, but for
+    messages with a deadline, which is a moment of Trio's clock.
     A message that was withdrawn or has expired while it waited counts no more and is
     passed over when its turn comes.
 
@@ -78,8 +79,8 @@ class MessageBuffer:
         self.max_size: Final = check_count("buffer_size", max_size)
         self.max_bytes: Final = check_count("buffer_bytes", max_bytes)
         self.overflow: Final[Overflow] = overflow
-        # Dead messages (withdrawn, expired) stay in the channel until their turn or until it is full. With room
-        # for as many dead as live ones, clearing them out costs O(1) for each message in the long run.
+        # Dead messages (withdrawn, expired) stay in the channel until their turn or until it is full. With
+        # room for as many dead as live ones, clearing them out costs O(1) a message in the long run.
         self._send, self._receive = trio.open_memory_channel[OutgoingMessage](2 * max_size)
         self._live = 0
         self._bytes = 0
@@ -303,11 +304,8 @@ class MessageBuffer:
         self._bytes -= message.size
         self._notify()
 
-    def _settled(self, message: OutgoingMessage) -> None:
+    def _settled(self, message: OutgoingMessage, outcome: Outcome) -> None:
         """Book the outcome of a message, wherever it was."""
-        outcome = message.outcome
-        if outcome is None:
-            raise AssertionError("called back without an outcome")
         if was_in_buffer(message):
             self._leave(message)
         self._ledger.enter(outcome)

@@ -4,6 +4,9 @@ from typing import Final, get_args
 
 from ._errors import ConfigurationError
 
+#: More bytes than there are; such a number is a mistake.
+_MORE_THAN_ANYTHING: Final = 2**60
+
 #: Longer than anybody waits, in seconds; such a number is a mistake.
 _FOR_EVER: Final = 1e10
 
@@ -14,7 +17,7 @@ def check_count(argument: str, value: object) -> int:
     Raises:
         ConfigurationError: it is none; the message names ``argument``.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _MORE_THAN_ANYTHING:
         return value
     raise ConfigurationError(argument, f"{value!r} is not a whole number, 1 or more")
 
@@ -47,3 +50,13 @@ def check_choice(argument: str, value: object, literal: object) -> None:
     choices = get_args(literal)
     if value not in choices:
         raise ConfigurationError(argument, f"{value!r} is none of {', '.join(map(repr, choices))}")
+
+
+def check_type(argument: str, value: object, kind: type) -> None:
+    """Accept None or an instance of ``kind``.
+
+    Raises:
+        ConfigurationError: it is something else; the message names ``argument``.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(argument, f"{type(value).__name__} is not a {kind.__name__}")

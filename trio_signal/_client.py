@@ -26,7 +26,7 @@ import trio
 
 from ._attachments import AttachmentLike, check_attachments
 from ._buffer import BufferStatistics, MessageBuffer, Overflow
-from ._checks import check_choice, check_count, check_positive
+from ._checks import check_choice, check_count, check_positive, check_type
 from ._continuity import Cursor, Gap, GapReason
 from ._credentials import Credentials, Headers, Token
 from ._dial import Connect, parse_url
@@ -186,6 +186,15 @@ async def open_signal_client(
     check_choice("gateway", gateway, GatewayKind)
     check_choice("delivery", delivery, Delivery)
     check_count("max_attachment_bytes", max_attachment_bytes)
+    check_type("backoff", backoff, Backoff)
+    check_type("rate_limit", rate_limit, RateLimit)
+    check_type("ssl_context", ssl_context, ssl.SSLContext)
+    check_type("cursor", cursor, Cursor)
+    if http_client is not None and not callable(getattr(http_client, "stream", None)):
+        raise ConfigurationError("http_client", "it has no stream() as httpx.AsyncClient has")
+    for name, option in (("connect", connect), ("wall_clock", wall_clock)):
+        if option is not None and not callable(option):
+            raise ConfigurationError(name, f"{type(option).__name__} cannot be called")
     check_positive("close_timeout", close_timeout, zero=True)
     route = RestGateway(
         address,
@@ -220,28 +229,44 @@ async def open_signal_client(
 @asynccontextmanager
 async def _running(client: "SignalClient", route: Gateway, close_timeout: float) -> AsyncGenerator[None]:
     """Run a client's tasks while the block runs, then close it in order."""
-    user_error: Exception | None = None
+    problem: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client._supervise, nursery.cancel_scope)
             nursery.start_soon(client._sender.run)
             try:
                 yield
-            except Exception as error:  # noqa: BLE001  (raised again, bare, once the tasks have ended)
-                user_error = error
+            except Exception as error:  # noqa: BLE001  (raised again below, the very same object)
+                problem = error
             else:
                 await client._finish(close_timeout)
             nursery.cancel_scope.cancel(reason="the client's block was left")
+    except BaseExceptionGroup as group:
+        # SystemExit, Ctrl-C, or a group that a cancellation is part of. Our tasks raise nothing, so what is in it
+        # is the block's own and leaves as it would without us.
+        problem = _the_one_that_matters(group)
     finally:
         client._settle_the_rest()
         with trio.move_on_after(_LAST_ACTS, shield=True):
             await route.aclose()
-    if user_error is not None:
+    if problem is not None:
         if client._failure is not None:
-            user_error.add_note(f"the Signal client had failed as well: {client._failure}")
-        raise user_error
+            problem.add_note(f"the Signal client had failed as well: {client._failure}")
+        raise problem
     if client._failure is not None:
         raise client._failure
+
+
+def _the_one_that_matters(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the only member that is more than a cancellation; the whole group if there are more or none."""
+    members = [error for error in group.exceptions if not _is_only_cancelled(error)]
+    return members[0] if len(members) == 1 else group
+
+
+def _is_only_cancelled(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
 
 
 class SignalClient:
@@ -281,6 +306,7 @@ class SignalClient:
             bucket,
             delivery=delivery,
             max_attempts=max_send_attempts,
+            source=backoff.random,
             on_challenge=self._challenged,
         )
         self._failure: Exception | None = None
@@ -351,7 +377,12 @@ class SignalClient:
         Args:
             kinds: which kinds to give.
         """
-        return MessageStream(self.events(), frozenset(kinds))
+        try:
+            # A lone kind is a str too, whose letters would be taken for kinds.
+            chosen = frozenset(map(MessageKind, kinds))
+        except (ValueError, TypeError):
+            raise ConfigurationError("kinds", f"{kinds!r} is no collection of MessageKind") from None
+        return MessageStream(self.events(), chosen)
 
     def events(self) -> "EventStream":
         """Return an iterator over everything that arrives, with each gap in its place.
@@ -382,9 +413,10 @@ class SignalClient:
             ClientClosed: the client was closed before.
         """
         changes = self.state_changes()
+        state = self.state
         await trio.lowlevel.checkpoint()
-        if self.state in states:
-            return self.state
+        if state in states:
+            return state
         while True:  # noqa: ASYNC913  (anext is a checkpoint)
             try:
                 change = await anext(changes)
@@ -515,6 +547,7 @@ class MessageStream:
 
 def _as_quote(quote: ReceivedMessage | Quote | None) -> Quote | None:
     if not isinstance(quote, ReceivedMessage):
+        check_type("quote", quote, Quote)
         return quote
     if quote.sender is None or quote.timestamp is None:
         raise ConfigurationError(

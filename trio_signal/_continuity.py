@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from ._errors import ConfigurationError
+
 
 class GapReason(enum.StrEnum):
     """Why messages may be missing (contract R4)."""
@@ -57,6 +59,11 @@ class Cursor:
     time: int
     epoch: str | None = None
     sequence: int | None = None
+
+    def __post_init__(self) -> None:
+        given: object = self.time
+        if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+            raise ConfigurationError("cursor.time", f"{given!r} is no time in milliseconds since the epoch")
 
 
 class DuplicateFilter:

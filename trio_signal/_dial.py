@@ -112,8 +112,9 @@ async def open_stream(
         stream = await connect(address.host, address.port)
     except OSError as error:
         raise LinkLost(f"cannot connect to {address}: {_words(error)}") from error
-    except trio.BrokenResourceError as error:
-        raise LinkLost(f"cannot connect to {address}: the connection broke") from error
+    except Exception as error:
+        # A connect= of the caller's, through a proxy for instance, has errors of its own.
+        raise LinkLost(f"cannot connect to {address}: {type(error).__name__}: {error}") from error
     if address.scheme == "http":
         return stream
     return await _start_tls(address, stream, ssl_context or ssl.create_default_context())

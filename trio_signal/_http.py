@@ -6,14 +6,13 @@ request in flight and must know what became of it needs less: one connection, ke
 while it is young, thrown away after any trouble.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Final, cast
 
 import h11
 import httpx
 import trio
-
-from ._errors import GatewayError
 
 #: An idle connection older than this is not reused, in seconds: proxies close theirs after 60 to 180, and a
 #: request that crosses such an end on its way is lost and ends as "unknown".
@@ -84,7 +83,7 @@ class StreamTransport(httpx.AsyncBaseTransport):
             await trio.aclose_forcefully(idle.stream)
         try:
             return _Connection(await self._dial())
-        except GatewayError as error:
+        except Exception as error:
             raise httpx.ConnectError(str(error)) from error
 
 
@@ -125,7 +124,7 @@ class _Connection:
             ) from error
 
     async def _send(self, request: httpx.Request, base_path: bytes) -> bool:
-        """Send it all; return False if the other side stopped taking it: its answer may be there already."""
+        """Send it all; return False if the other side stopped taking it: its answer may be there."""
         target = base_path + request.url.raw_path
         head = h11.Request(method=request.method, target=target, headers=request.headers.raw)
         first = self._h11.send(head)
@@ -134,9 +133,11 @@ class _Connection:
                 "the request's body cannot be read asynchronously", request=request
             )
         try:
-            async for piece in request.stream:
-                await self.stream.send_all(first + self._h11.send(h11.Data(data=piece)))
-                first = b""
+            # Closed here and now if it is not read to its end, not whenever the garbage collector comes by.
+            async with aclosing(cast("AsyncGenerator[bytes]", aiter(request.stream))) as pieces:
+                async for piece in pieces:
+                    await self.stream.send_all(first + self._h11.send(h11.Data(data=piece)))
+                    first = b""
             if rest := first + self._h11.send(h11.EndOfMessage()):
                 await self.stream.send_all(rest)
         except trio.BrokenResourceError:
@@ -158,11 +159,9 @@ class _Connection:
                     raise httpx.ReadError(f"the answer is over {max_answer} bytes", request=request)
             elif isinstance(event, h11.EndOfMessage) and response is not None:
                 break
-            elif isinstance(event, h11.ConnectionClosed):
-                raise httpx.RemoteProtocolError(
-                    "the gateway closed the connection without an answer", request=request
-                )
-        if may_go_on and self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+        done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+        # Bytes behind the answer would be taken for the next one.
+        if may_go_on and done and self._h11.trailing_data == (b"", False):
             self._h11.start_next_cycle()
         headers = [(bytes(name), bytes(value)) for name, value in response.headers]
         return httpx.Response(  # noqa: ASYNC910  (it has received at least a head)

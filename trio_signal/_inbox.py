@@ -36,8 +36,9 @@ Event = ReceivedMessage | Undecodable | Gap | ChallengeRequired
 #: What an item costs beside its raw bytes, roughly.
 _OVERHEAD: Final = 512
 
-#: A loop over what is there already gives other tasks a turn after this many items.
-_ITEMS_PER_TURN: Final = 64
+#: A loop over what is there gives other tasks a turn after this many items at the latest. If that were fewer than
+#: the receive task puts in during its turn, a burst would overflow the inbox of an application that keeps up.
+_ITEMS_PER_TURN: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class Inbox:
         """Wait for the oldest item and take it.
 
         Cancelling is safe: the item is either still there or returned. Not every call
-        gives other tasks a turn; one in 64 does, and every one that waits.
+        gives other tasks a turn: one does for all items that are there then, and every one
+        that waits.
 
         Raises:
             trio.EndOfChannel: the inbox is closed and empty.
@@ -112,8 +114,8 @@ class Inbox:
             self._left_in_turn -= 1
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
-            self._left_in_turn = _ITEMS_PER_TURN
             await trio.lowlevel.checkpoint()
+            self._left_in_turn = min(len(self._entries), _ITEMS_PER_TURN)
         while not self._entries:
             if self._closed:
                 raise trio.EndOfChannel
@@ -163,6 +165,7 @@ class Inbox:
         since, until = (item.since, item.until) if isinstance(item, Gap) else (time, time)
         last = self._entries[-1]
         if isinstance(last.item, Gap) and last.item.reason is GapReason.OVERFLOW:
-            self._entries[-1] = last._replace(item=last.item.extended(since=since, until=until, count=count))
+            wider = last.item.extended(since=since, until=until, count=count)
+            self._entries[-1] = last._replace(item=wider, time=wider.since)
         else:
             self._append(_Entry(Gap(GapReason.OVERFLOW, since, until, count=count), _OVERHEAD, since))

@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from ._continuity import Cursor, DuplicateFilter
-from ._outgoing import OutgoingMessage
+from ._outgoing import Outcome, OutgoingMessage
 
 
 class Journal(Protocol):
@@ -21,7 +21,7 @@ class Journal(Protocol):
         """Write down a message before it enters the buffer. A checkpoint; cancelled, it was not accepted."""
         ...
 
-    def settle(self, message: OutgoingMessage) -> None:
+    def settle(self, message: OutgoingMessage, outcome: Outcome) -> None:
         """Write down the outcome that a message now has."""
         ...
 
@@ -50,7 +50,7 @@ class MemoryJournal:
         """See :meth:`Journal.accept`. The buffer holds the message, so there is nothing to write."""
         await trio.lowlevel.checkpoint()
 
-    def settle(self, message: OutgoingMessage) -> None:
+    def settle(self, message: OutgoingMessage, outcome: Outcome) -> None:
         """See :meth:`Journal.settle`. The message holds its outcome, so there is nothing to write."""
 
     def is_new(self, key: Hashable) -> bool:

@@ -35,6 +35,7 @@ from typing import Final, Literal, final
 import trio
 
 from ._attachments import OutgoingAttachment
+from ._checks import check_type
 from ._errors import ConfigurationError, GatewayError, SignalError
 from ._recipients import check_recipient
 
@@ -225,6 +226,7 @@ class OutgoingMessage:
         self.attachments: Final = attachments
         self.quote: Final = quote
         self.styled: Final = styled
+        check_type("id", id, str)
         self.id: Final = uuid.uuid4().hex if id is None else id
         self.deadline: Final = _check_deadline(deadline)
         quoted = len(quote.text.encode()) if quote else 0
@@ -234,7 +236,7 @@ class OutgoingMessage:
         self._outcome: Outcome | None = None
         self._doubt: Failed | None = None
         self._news = trio.Event()
-        self._on_done: list[Callable[[OutgoingMessage], None]] = []
+        self._on_done: list[Callable[[OutgoingMessage, Outcome], None]] = []
 
     def __repr__(self) -> str:
         """Show the id and what became of it, never the text or the recipient."""
@@ -331,7 +333,7 @@ def is_held(message: OutgoingMessage) -> bool:
     return message.outcome is None and message._phase is _Phase.HELD
 
 
-def on_done(message: OutgoingMessage, callback: Callable[[OutgoingMessage], None]) -> None:
+def on_done(message: OutgoingMessage, callback: Callable[[OutgoingMessage, Outcome], None]) -> None:
     """Call back, synchronously and in the order of asking, when the message gets its outcome."""
     message._on_done.append(callback)
 
@@ -369,7 +371,7 @@ def settle(message: OutgoingMessage, outcome: Outcome) -> None:
     message._outcome = outcome
     _tell(message)
     for callback in message._on_done:
-        callback(message)
+        callback(message, outcome)
     # Only now: the callbacks still want to know where the message was.
     message._phase = _Phase.DONE
 

@@ -33,7 +33,7 @@ class TokenBucket:
 
     def __init__(self, limit: RateLimit, now: float) -> None:
         self._limit = limit
-        self._tokens = float(limit.burst)
+        self._tokens: float = limit.burst
         self._updated = now
 
     def delay(self, now: float) -> float:
@@ -51,5 +51,5 @@ class TokenBucket:
 
     def _refill(self, now: float) -> None:
         earned = max(0.0, now - self._updated) * self._limit.count / self._limit.per
-        self._tokens = min(float(self._limit.burst), self._tokens + earned)
+        self._tokens = min(self._limit.burst, self._tokens + earned)
         self._updated = max(now, self._updated)

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable
+from random import Random
 from typing import Final
 
 import trio
@@ -54,6 +55,7 @@ class Sender:
         bucket: the rate limit, None for none.
         delivery: what to do when nobody knows whether a message went out.
         max_attempts: how often a message is attempted in all, with ``"at_least_once"``.
+        source: where the jitter between attempts comes from; a shared one by default.
         on_challenge: told of the tokens of a rate limit and of the pause in seconds.
     """
 
@@ -66,6 +68,7 @@ class Sender:
         *,
         delivery: Delivery,
         max_attempts: int,
+        source: Random | None,
         on_challenge: Callable[[tuple[str, ...], float], None],
     ) -> None:
         self._buffer: Final = buffer
@@ -73,6 +76,7 @@ class Sender:
         self._status: Final = status
         self._bucket: Final = bucket
         self._attempts_allowed: Final = max_attempts if delivery == "at_least_once" else 1
+        self._source: Final = source
         self._on_challenge: Final = on_challenge
         self.slot: OutgoingMessage | None = None
         self.finished: Final = trio.Event()
@@ -144,7 +148,7 @@ class Sender:
     ) -> None:
         """Keep a message for another attempt, later."""
         hold(message, doubt)
-        delay = _RETRY.delay(attempt, retry_after=result.retry_after)
+        delay = _RETRY.delay(attempt, retry_after=result.retry_after, source=self._source)
         self._retry_at = trio.current_time() + delay
         _logger.info("message %s is tried again in %.1f s: %s", message.id, delay, result.outcome)
 
@@ -187,5 +191,5 @@ class Sender:
             self._retry_at = -math.inf
         self._wake_up()
 
-    def _wake_up(self, _: OutgoingMessage | None = None) -> None:
+    def _wake_up(self, *_: object) -> None:
         self._news.set()

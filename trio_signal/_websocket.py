@@ -13,7 +13,7 @@ time: :meth:`WebSocketLink.receive` gives a list for that reason.
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -21,12 +21,17 @@ import h11
 import trio
 import trio_websocket
 from wsproto import utilities
+from wsproto.frame_protocol import FrameProtocol
 
 from ._errors import GatewayError, GatewayRefused, LinkLost, Reason, told
 from ._http import retry_after
 
 #: What a peer may send before its handshake answer is whole, in bytes.
 _MAX_HANDSHAKE: Final = 128 * 1024
+
+#: How much of it is kept, in bytes. h11 takes no longer head either.
+_MAX_HEAD: Final = 16 * 1024
+_BLANK_LINE: Final = b"\r\n\r\n"
 
 #: How much is read at once, in bytes: larger reads cost less for each message.
 _READ: Final = 64 * 1024
@@ -36,6 +41,13 @@ _QUEUE: Final = 1024
 
 #: The first byte of the frame with which trio-websocket answers a ping; we send no other pongs.
 _PONG: Final = 0x8A
+_CLOSE: Final = 0x88
+
+#: How trio-websocket words its own 1009.
+_TOO_BIG: Final = "Exceeded maximum message size"
+
+#: Seconds to tell the other side that it broke the protocol.
+_LAST_WORD: Final = 1.0
 
 #: What comes out of trio-websocket's reader when the other side talks nonsense in the handshake.
 _PROTOCOL_ERRORS: Final = (
@@ -53,9 +65,10 @@ class LinkStream(trio.abc.Stream):
         bytes_received: how many have come.
         last_received: when the last ones came, on Trio's clock.
         last_pong_sent: when the last ping of the other side was answered; None before.
-        head: the first bytes that came, enough to recognise a status line.
+        close_sent: whether a close frame was written.
+        head: what came of the handshake's answer, up to its blank line and perhaps more.
         ended: set when nothing more can come.
-        established: the handshake is over.
+        established: the other side has agreed to the WebSocket.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -63,6 +76,7 @@ class LinkStream(trio.abc.Stream):
         self.bytes_received = 0
         self.last_received = trio.current_time()
         self.last_pong_sent: float | None = None
+        self.close_sent = False
         self.head = b""
         self.ended = trio.Event()
         self.established = False
@@ -75,9 +89,12 @@ class LinkStream(trio.abc.Stream):
             whole = True
         finally:
             if not whole:
+                self.ended.set()
                 await trio.aclose_forcefully(self._stream)
         if self.established and data[0] == _PONG:
             self.last_pong_sent = trio.current_time()
+        elif self.established and data[0] == _CLOSE:
+            self.close_sent = True
 
     async def wait_send_all_might_not_block(self) -> None:
         """See :class:`trio.abc.SendStream`."""
@@ -94,11 +111,16 @@ class LinkStream(trio.abc.Stream):
         self.bytes_received += len(data)
         self.last_received = trio.current_time()
         if not self.established:
-            self.head = (self.head + bytes(data))[:64]
-            if self.bytes_received > _MAX_HANDSHAKE:
-                self.ended.set()
-                raise trio.BrokenResourceError("the handshake's answer is too long")
+            self._read_head(bytes(data))
         return data
+
+    def _read_head(self, data: bytes) -> None:
+        self.head = (self.head + data)[:_MAX_HEAD]
+        # trio-websocket reads on before it says that it is connected; what follows a 101 is no handshake.
+        self.established = self.head.startswith(b"HTTP/1.1 101") and _BLANK_LINE in self.head
+        if not self.established and self.bytes_received > _MAX_HANDSHAKE:
+            self.ended.set()
+            raise trio.BrokenResourceError("the handshake's answer is too long")
 
     async def aclose(self) -> None:
         """Close it."""
@@ -110,6 +132,7 @@ class WebSocketLink:
 
     def __init__(self, connection: trio_websocket.WebSocketConnection, stream: LinkStream) -> None:
         self._connection = connection
+        self._closing = False
         self.stream: Final = stream
 
     async def receive(self) -> list[str | bytes]:
@@ -123,7 +146,10 @@ class WebSocketLink:
         try:
             messages = [await self._connection.get_message()]
         except trio_websocket.ConnectionClosed as error:
-            raise _closed(error.reason) from error
+            if self._closing:
+                # Closing goes on in another task, which still needs the connection.
+                await trio.sleep_forever()
+            raise await self._ended(error.reason) from error
         # No public way asks for what is queued already; one at a time would wake the application for each.
         queue = self._connection._recv_channel  # noqa: SLF001
         while queue.statistics().current_buffer_used:
@@ -133,18 +159,39 @@ class WebSocketLink:
     async def ping(self) -> None:
         """Send a ping and wait for its pong; no time limit of its own.
 
-        A checkpoint. Cancelled while writing, it ends the connection.
-
-        Raises:
-            LinkLost: the connection has ended.
+        A checkpoint. Cancelled while writing, it ends the connection. When the connection
+        has ended this waits until it is cancelled: :meth:`receive` tells the end, and only
+        after it has given all that came before.
         """
-        try:
+        with suppress(trio_websocket.ConnectionClosed):
             await self._connection.ping()
-        except trio_websocket.ConnectionClosed as error:
-            raise _closed(error.reason) from error
+            return
+        await trio.sleep_forever()
+
+    async def _ended(self, reason: trio_websocket.CloseReason | None) -> LinkLost:
+        """Name the end; tell the other side if it broke the protocol, which trio-websocket does not."""
+        await trio.lowlevel.checkpoint()
+        code = reason.code if reason else 1002
+        words = f": {reason.reason!r}" if reason and reason.reason else ""
+        if code == 1006:
+            return LinkLost("the connection ended without a close frame", reason=Reason.CONNECTION_LOST)
+        if code == 1009 and _TOO_BIG in words:
+            return LinkLost(f"a message was too large{words}", reason=Reason.CONNECTION_LOST, close_code=code)
+        if not self.stream.close_sent:
+            with trio.move_on_after(_LAST_WORD), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.stream.send_all(FrameProtocol(client=True, extensions=[]).close(code))
+            return LinkLost(
+                f"the gateway broke the WebSocket protocol{words}",
+                reason=Reason.CONNECTION_LOST,
+                close_code=code,
+            )
+        return LinkLost(
+            f"the WebSocket was closed with {code}{words}", reason=Reason.CLOSED_BY_GATEWAY, close_code=code
+        )
 
     async def close(self) -> None:
         """Say goodbye (1000) and wait for the answer; no time limit of its own. A checkpoint."""
+        self._closing = True
         await self._connection.aclose()
 
 
@@ -201,7 +248,6 @@ async def _shake_hands(
         race.cancel_scope.cancel()
     if not made:
         raise _hung_up(stream)
-    stream.established = True
     return made[0]
 
 
@@ -216,8 +262,9 @@ def _hung_up(stream: LinkStream) -> GatewayError:
         return LinkLost("the gateway sent an endless answer to the WebSocket handshake")
     # A refusal whose body ends with the connection never becomes an event of trio-websocket's.
     status = re.match(rb"HTTP/1\.[01] ([2-5][0-9]{2})", stream.head)
-    if status:
-        return rejected(int(status[1]), None)
+    if status and _BLANK_LINE in stream.head:
+        wait = re.search(rb"\r\nretry-after:[ \t]*([0-9]{1,9})[ \t]*\r\n", stream.head, re.IGNORECASE)
+        return rejected(int(status[1]), float(wait[1]) if wait else None)
     return LinkLost("the gateway hung up in the WebSocket handshake")
 
 
@@ -237,21 +284,6 @@ def rejected(status: int, wait: float | None) -> GatewayError:
         f"the gateway answered the WebSocket handshake with HTTP {status}{hint}",
         status=status,
         retry_after=wait,
-    )
-
-
-def _closed(reason: trio_websocket.CloseReason | None) -> LinkLost:
-    if reason is None:
-        return LinkLost(
-            "the gateway broke the WebSocket protocol", reason=Reason.CONNECTION_LOST, close_code=1002
-        )
-    if reason.code == 1006:
-        return LinkLost("the connection ended without a close frame", reason=Reason.CONNECTION_LOST)
-    words = f": {reason.reason!r}" if reason.reason else ""
-    return LinkLost(
-        f"the WebSocket was closed with {reason.code}{words}",
-        reason=Reason.CLOSED_BY_GATEWAY,
-        close_code=reason.code,
     )
 
 

@@ -1,6 +1,5 @@
 """``trio-signal demo | daemon | send | listen | status``: see ``trio-signal --help``."""
 
-import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the program's name; those of this process by default.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         # Whatever the locale, text must not end a command half way.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        reconfigure(errors="backslashreplace")
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except UsageError as error:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from .._credentials import Token
+from .._dial import Connect
 from .options import CA_FILE, HEADER_FILE, TOKEN_FILE, Option, UsageError
 
 TOKEN_VARIABLE: Final = "TRIO_SIGNAL_TOKEN"  # noqa: S105  (a name, not a token)
@@ -27,6 +28,7 @@ class Connection:
         token_file: where it came from, if from a file.
         headers: what goes with every request.
         ssl_context: for https; None for the system's authorities.
+        connect: opens the byte stream to (host, port); None for TCP.
     """
 
     gateway: str = field(repr=False)
@@ -35,6 +37,7 @@ class Connection:
     token_file: Path | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     ssl_context: ssl.SSLContext | None = None
+    connect: Connect | None = None
 
     @property
     def lasting_token(self) -> Token | None:

@@ -112,6 +112,7 @@ class _Daemon:
                     headers=where.headers,
                     token=where.lasting_token,
                     ssl_context=where.ssl_context,
+                    connect=where.connect,
                 ) as client:
                     # Followed before anything can wait, so that not even the first change is missed.
                     reporters.start_soon(self._report_changes, client.state_changes())

@@ -73,6 +73,7 @@ class _Listening:
                     headers=where.headers,
                     token=where.lasting_token,
                     ssl_context=where.ssl_context,
+                    connect=where.connect,
                 ) as client:
                     await self._listen(client, client.state_changes())
         except SignalError as error:

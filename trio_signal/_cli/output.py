@@ -88,8 +88,7 @@ class LogWriter:
             try:
                 await write(text, fd=self._fd)
             except OSError:
-                # Whoever read the log is gone, perhaps by the same Ctrl-C. The work goes on, and its exit code
-                # still tells how it ended.
+                # Whoever read the log is gone, perhaps by the same Ctrl-C. The work goes on without it.
                 self._broken = True
                 self._lines.clear()
 

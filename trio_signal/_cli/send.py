@@ -77,6 +77,7 @@ class _Sending:
             headers=where.headers,
             token=where.token,
             ssl_context=where.ssl_context,
+            connect=where.connect,
         ) as client:
             self._message = await client.send_message(
                 settings.recipient,

@@ -105,7 +105,7 @@ class _Probe:
     async def _ask(self) -> None:
         address, where = self._address, self._settings.where
         await trio.lowlevel.checkpoint()
-        dial = partial(open_stream, address, trio.open_tcp_stream, where.ssl_context)
+        dial = partial(open_stream, address, where.connect or trio.open_tcp_stream, where.ssl_context)
         async with httpx.AsyncClient(
             transport=StreamTransport(dial, base_path=address.path),
             trust_env=False,
@@ -161,6 +161,7 @@ class _Probe:
                 headers=where.headers,
                 token=where.token,
                 ssl_context=where.ssl_context,
+                connect=where.connect,
                 attempt_timeout=self._settings.timeout,
             ) as client:
                 async for change in client.state_changes():

@@ -13,7 +13,7 @@ from itertools import pairwise
 from .._outgoing import Certainty, Dropped, Failed, Outcome, OutgoingStatistics, Sent
 
 #: How far the clocks of the two sides may differ by rounding, in milliseconds.
-_ROUNDING = 2
+_ROUNDING = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ def _sending(ours: ClientSide, theirs: GatewaySide) -> list[Check]:
         ),
         Check(
             set(arrived) <= {*sent, *unknown} and max(arrived.values(), default=0) <= 1,
-            f"besides, Signal got {len(arrived) - len(sent)} of {len(unknown)} 'unknown' ones, and nothing twice",
+            f"besides, Signal got {len(arrived) - len(sent)} of {len(unknown)} 'unknown' ones; nothing twice",
         ),
         Check(
             all(earlier < later for earlier, later in pairwise(places)),

@@ -15,7 +15,7 @@ class Note:
 
     Attributes:
         time: seconds since the demo began.
-        about: what it concerns: ``link``, ``send``, ``recv`` or ``gap``.
+        about: what it concerns: ``demo``, ``link``, ``send``, ``recv`` or ``gap``.
         text: the line.
         bad: whether something went wrong.
     """
@@ -38,7 +38,7 @@ class Record:
         unreadable: how many frames were no messages.
         letters: what the bot sent, in the order in which the client accepted it.
         notes: the story.
-        results: what came of each act, by its title.
+        results: what came of each act, by its name.
     """
 
     told: Callable[[Note], None]

@@ -1,7 +1,9 @@
 """The people of the demo: a correspondent who writes all the time, and a bot that answers."""
 
 import itertools
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -13,7 +15,7 @@ from .._errors import ClientClosed
 from .._outgoing import Dropped, Failed, MessageDropped, OutgoingMessage, SendFailed
 from .._states import ConnectionState
 from .._status import StateChange, StateChanges
-from ..testing import FakeGateway
+from ..testing import FakeGateway, envelopes
 from .record import Record
 
 #: Seconds between two messages of the correspondent.
@@ -49,7 +51,9 @@ class Stage:
         self._may_talk.set()
 
     async def converse(self) -> None:
-        """Write to the bot now and then, until cancelled."""
+        """Write to the bot now and then, from its first connection on, until cancelled."""
+        # The time before is no absence: nobody would be told of what is said then.
+        await self.client.wait_state(ConnectionState.CONNECTED)
         while True:
             await self._may_talk.wait()
             self.say(next(self._talk))
@@ -57,8 +61,12 @@ class Stage:
 
     def say(self, text: str) -> None:
         """Write one message to the bot, whether or not it is there."""
-        stamp = self.gateway.deliver(text=text)
-        self.record.said.append(_stamp_of(stamp))
+        frame = json.loads(self.gateway.deliver(text=text, sender=envelopes.PEER))
+        self.record.said.append(frame["envelope"]["timestamp"])
+
+    def tell(self, text: str) -> None:
+        """Say what is being broken."""
+        self.record.note("demo", text)
 
     def hush(self) -> None:
         """Have the correspondent pause."""
@@ -101,6 +109,7 @@ class Stage:
             self.record.note("link", _sentence(change), bad=change.error is not None)
 
     async def _reply(self, message: ReceivedMessage, nursery: trio.Nursery) -> None:
+        await trio.lowlevel.checkpoint()
         try:
             await self._send(f"you said: {message.text}", nursery, to=message.reply_to)
         except ClientClosed:
@@ -110,7 +119,7 @@ class Stage:
     async def _send(self, text: str, nursery: trio.Nursery, *, to: str | None = None) -> OutgoingMessage:
         # The number makes each text unique, so that both sides' lists can be compared.
         numbered = f"{next(self._numbers)}. {text}"
-        letter = await self.client.send_message(to or self.gateway.account, numbered)
+        letter = await self.client.send_message(to or envelopes.PEER, numbered)
         self.record.letters.append(letter)
         nursery.start_soon(self._watch, letter)
         return letter
@@ -129,7 +138,21 @@ class Stage:
 
 async def outcome_of(letter: OutgoingMessage) -> None:
     """Wait until a message has its outcome, whichever. A checkpoint."""
-    try:
+    await trio.lowlevel.checkpoint()
+    with suppress(MessageDropped, SendFailed):
         await letter.wait()
-    except (MessageDropped, SendFailed):
-        pass
+
+
+def _sentence(change: StateChange) -> str:
+    word = change.current.name
+    match change.current:
+        case ConnectionState.RECONNECTING if change.delay:
+            return f"{word}: attempt {change.attempt}, in {change.delay:.1f} s"
+        case ConnectionState.RECONNECTING:
+            return f"{word}: attempt {change.attempt}"
+        case ConnectionState.SYNCING:
+            return f"{word}: the link is up, what was missed is reported"
+        case ConnectionState.CONNECTED:
+            return word
+        case ConnectionState.DISCONNECTED:
+            return f"{word}: {change.error or 'the demo is over'}"

@@ -38,10 +38,9 @@ class Link(Protocol):
     """An open way for messages to come in."""
 
     async def probe(self) -> None:
-        """Make sure that the other side answers; cancelled by the attempt's deadline. A checkpoint.
+        """Wait until the other side answers; cancelled by the attempt's deadline. A checkpoint.
 
-        Raises:
-            LinkLost: the link has ended.
+        If the link ends instead, :meth:`receive` says so, and this waits until it is cancelled.
         """
         ...
 

@@ -6,7 +6,7 @@ error tell more, and where neither is certain the answer is "unknown", because a
 sent twice to a person cannot be called back.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final, cast
 
 import msgspec
@@ -41,7 +41,7 @@ class LocalFileError(SignalError):
     """A file to be attached could not be read to its end while it was being sent."""
 
 
-Content = bytes | AsyncIterator[bytes]
+Content = bytes | AsyncGenerator[bytes]
 
 
 def encode_body(message: OutgoingMessage, account: str) -> tuple[dict[str, str], Content]:
@@ -77,7 +77,7 @@ def _headers(size: int) -> dict[str, str]:
 # HTTP clients ask for an async iterable. Nothing is open between steps, so leaving it half way leaks nothing.
 async def _pieces(  # noqa: ASYNC900, ASYNC911
     opening: bytes, heads: list[bytes], message: OutgoingMessage
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     joint = opening
     for head, attachment in zip(heads, message.attachments, strict=True):
         yield joint + head  # noqa: ASYNC911

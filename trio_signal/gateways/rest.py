@@ -7,7 +7,7 @@ Wire facts here were measured against releases 0.100 and head of 2026-08
 import logging
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -167,7 +167,8 @@ class RestGateway:
     async def _attempt(self, message: OutgoingMessage) -> SendResult:
         try:
             headers, content = encode_body(message, self._account)
-            answer = await self._request("POST", "/v2/send", headers, content)
+            async with aclosing(content) if not isinstance(content, bytes) else nullcontext():
+                answer = await self._request("POST", "/v2/send", headers, content)
         except LocalFileError as error:
             # The end of the JSON never left us, and the gateway acts on nothing less.
             await trio.lowlevel.checkpoint()

@@ -2,7 +2,7 @@
 
 import ssl
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from ._frames import fragmented, server_frame
 from ._link import Link
 from ._records import Records, SendRequest
 from ._socket import Outgoing, ReceiveSocket, Room
+from ._streams import Transport
 
 EXIT_AFTER = 30.1
 """Seconds without signal-cli after which the gateway gives up and exits (measured)."""
@@ -53,7 +54,7 @@ class Core:
         self.config = config
         self.nursery = nursery
         self.records = Records()
-        self.links: set[Link] = set()
+        self.links: dict[Link, None] = {}  # in order of arrival, so that one run is like the other
         self.room = Room(self.records, config.ping_period, trio.Lock() if config.lose_bursts else None)
         self.dial_faults = DialFaults()
         self.scripts: deque[SendAnswer] = deque()
@@ -83,10 +84,10 @@ class Core:
 
     # --- connections ---
 
-    def new_link(self, transport: trio.abc.Stream) -> Link:
+    def new_link(self, transport: Transport) -> Link:
         """Note a connection that came in."""
         link = Link(transport, self.slice_size)
-        self.links.add(link)
+        self.links[link] = None
         return link
 
     def new_socket(self, link: Link, account: str, headers: Mapping[str, str]) -> ReceiveSocket:
@@ -181,7 +182,7 @@ class Core:
         return ok()
 
     @contextmanager
-    def flight(self, send: SendRequest) -> Iterator[trio.Event]:
+    def flight(self, send: SendRequest) -> Generator[trio.Event]:
         """Count ``send`` as in flight; the event is set when signal-cli goes away meanwhile."""
         lost = self._in_flight[send] = trio.Event()
         counters = self.records.counters

@@ -2,12 +2,12 @@
 
 import errno
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from ._streams import end_at_once, memory_connection
+from ._streams import MemoryStream, Transport, end_at_once, memory_connection
 
 _BACKLOG = 128
 
@@ -20,7 +20,7 @@ class Door:
 
     def __init__(
         self,
-        handler: Callable[[trio.abc.Stream], Awaitable[None]],
+        handler: Callable[[Transport], Awaitable[None]],
         nursery: trio.Nursery,
         *,
         host: str,
@@ -98,7 +98,7 @@ class Door:
         self.close()
         self._release()
 
-    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+    async def connect(self, host: str, port: int) -> MemoryStream:
         """Open a connection in memory. A checkpoint.
 
         Raises:
@@ -145,7 +145,7 @@ def refusal(host: str, port: int) -> ConnectionRefusedError:
 
 
 @asynccontextmanager
-async def lone_exception() -> AsyncIterator[None]:
+async def lone_exception() -> AsyncGenerator[None]:
     """Let an exception that is alone in a nursery's group leave as it came."""
     try:
         yield

@@ -1,6 +1,7 @@
 """pytest fixtures, which pytest finds by the entry point ``pytest11``.
 
-They need pytest-trio: tests with its mark, or its ``trio_mode``.
+They need pytest-trio: tests with its mark, or its ``trio_mode``. A test that is to run under a virtual clock
+has to ask for ``autojump_clock`` itself: pytest-trio does not see one that only another fixture asked for.
 """
 
 from collections.abc import AsyncIterator

@@ -100,11 +100,8 @@ class RequestReader:
         self.keep_alive = _keeps_alive(event, request)
         return request
 
-    async def body(self, *, stop_after: int | None = None) -> bytes | None:
-        """Read the body of the request whose head was read last; None when the connection ended within it.
-
-        Args:
-            stop_after: give up, with None, once so many bytes have come.
+    async def body(self) -> bytes:
+        """Read the body of the request whose head was read last. A checkpoint.
 
         Raises:
             BadRequest: as for `head`, or the body is over `MAX_BODY`.
@@ -114,19 +111,20 @@ class RequestReader:
             await self._stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts: list[bytes] = []
         size = 0
-        while stop_after is None or size < stop_after:
-            event = await self._next_event()
-            if isinstance(event, h11.EndOfMessage):
-                self._rest = self._request.trailing_data[0]
-                return b"".join(parts)
-            if not isinstance(event, h11.Data):
-                return None
+        while isinstance(event := await self._next_event(), h11.Data):
+            parts.append(bytes(event.data))
             size += len(event.data)
             if size > MAX_BODY:
                 raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            parts.append(bytes(event.data))
+        self._rest = self._request.trailing_data[0]
+        return b"".join(parts)
+
+    async def body_up_to(self, enough: int) -> None:
+        """Read until ``enough`` bytes of the body have come, or all; the connection is of no use then."""
         await trio.lowlevel.checkpoint()
-        return None
+        size = 0
+        while size < enough and isinstance(event := await self._next_event(), h11.Data):
+            size += len(event.data)
 
     @property
     def rest(self) -> bytes:
@@ -136,10 +134,7 @@ class RequestReader:
     def _take(self, data: bytes) -> None:
         if data and self._due == math.inf:
             self._due = trio.current_time() + REQUEST_DEADLINE
-        try:
-            self._request.receive_data(data)
-        except RuntimeError as error:  # h11: data after the end
-            raise BadRequest from error
+        self._request.receive_data(data)
 
     async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
         await trio.lowlevel.checkpoint()

@@ -2,7 +2,7 @@
 
 import trio
 
-from ._streams import end_at_once
+from ._streams import Transport, end_at_once
 
 _CHUNK = 64 * 1024
 
@@ -13,7 +13,7 @@ class Link:
     ``transport`` is what came in at the door, ``stream`` what HTTP is spoken over: the same, or TLS upon it.
     """
 
-    def __init__(self, transport: trio.abc.Stream, slice_size: int | None) -> None:
+    def __init__(self, transport: Transport, slice_size: int | None) -> None:
         self.transport = transport
         self.stream: trio.abc.Stream = transport
         self.scope = trio.CancelScope()

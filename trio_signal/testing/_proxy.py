@@ -1,18 +1,18 @@
 """A proxy that does harm to the bytes between a client and a gateway, below HTTP and WebSocket."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
 import trio
 
 from ._door import Door, lone_exception
-from ._streams import end_at_once
+from ._streams import MemoryStream, Transport, end_at_once
 
 Direction = Literal["up", "down"]
 """Up is from the client to the gateway."""
 
-Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
+Connect = Callable[[str, int], Awaitable[Transport]]
 
 _CHUNK = 16 * 1024
 _IN_TRANSIT = 64
@@ -54,9 +54,9 @@ class _Flow:
 class _Pair:
     """The two connections that one client needs: its own and the one to the gateway."""
 
-    def __init__(self, client: trio.abc.Stream) -> None:
+    def __init__(self, client: Transport) -> None:
         self.client = client
-        self.gateway: trio.abc.Stream | None = None
+        self.gateway: Transport | None = None
         self.scope = trio.CancelScope()
 
     def end(self, *, reset: bool = False) -> None:
@@ -72,14 +72,14 @@ class FaultProxy:
     Every setting applies at once to the connections that are open, as well as to new ones.
     """
 
-    def __init__(self, target: Callable[[], Awaitable[trio.abc.Stream]], host: str) -> None:
+    def __init__(self, target: Callable[[], Awaitable[Transport]], host: str) -> None:
         self.latency = 0.0
         """Seconds that bytes take, each way; those on the way do not wait for each other."""
         self.slice_size: int | None = None
         """Bytes that are passed on in one write at most; 1 for one-byte slices, None for as they come."""
         self._target = target
         self._host = host
-        self._pairs: set[_Pair] = set()
+        self._pairs: dict[_Pair, None] = {}  # in order of arrival, so that one run is like the other
         self._flows: dict[Direction, _Flow] = {"up": _Flow(), "down": _Flow()}
         self.door: Door
         """Where clients come in. For the proxy's own use."""
@@ -109,7 +109,7 @@ class FaultProxy:
         """Connections of clients that are open now."""
         return len(self._pairs)
 
-    async def connect(self, host: str, port: int) -> trio.abc.Stream:
+    async def connect(self, host: str, port: int) -> MemoryStream:
         """Open one connection to the proxy in memory. A checkpoint.
 
         Raises:
@@ -157,17 +157,17 @@ class FaultProxy:
         for flow in self._flows.values():
             flow.heal()
 
-    async def serve(self, client: trio.abc.Stream) -> None:
+    async def serve(self, client: Transport) -> None:
         """Carry one client's connection. For the proxy's own use."""
         pair = _Pair(client)
-        self._pairs.add(pair)
+        self._pairs[pair] = None
         try:
             await trio.lowlevel.checkpoint()
             # Where the gateway refuses, the client sees its connection end, as behind any TCP forwarder.
             with pair.scope, suppress(OSError):
                 await self._carry(pair)
         finally:
-            self._pairs.discard(pair)
+            del self._pairs[pair]
             pair.end()
 
     async def _carry(self, pair: _Pair) -> None:
@@ -188,7 +188,7 @@ class FaultProxy:
     async def _read(
         self,
         pair: _Pair,
-        source: trio.abc.Stream,
+        source: Transport,
         flow: _Flow,
         onward: trio.MemorySendChannel[tuple[float, bytes]],
     ) -> None:
@@ -207,23 +207,24 @@ class FaultProxy:
     async def _write(
         self,
         pair: _Pair,
-        sink: trio.abc.Stream,
+        sink: Transport,
         flow: _Flow,
         onward: trio.MemoryReceiveChannel[tuple[float, bytes]],
     ) -> None:
         await trio.lowlevel.checkpoint()
         try:
-            async for due, data in onward:
+            while True:
+                due, data = await onward.receive()
                 await trio.sleep_until(due)
                 await flow.pass_hole()
                 if not data:
-                    await _pass_end_on(sink)
+                    await sink.send_eof()
                     return
                 await self._write_slices(sink, flow, data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pair.end(reset=True)
 
-    async def _write_slices(self, sink: trio.abc.Stream, flow: _Flow, data: bytes) -> None:
+    async def _write_slices(self, sink: Transport, flow: _Flow, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
         size = self.slice_size or len(data)
         for at in range(0, len(data), size):
@@ -240,13 +241,6 @@ class FaultProxy:
         return [flow for name, flow in self._flows.items() if direction in (name, "both")]
 
 
-async def _pass_end_on(sink: trio.abc.Stream) -> None:
-    if isinstance(sink, trio.abc.HalfCloseableStream):
-        await sink.send_eof()
-    else:
-        await sink.aclose()
-
-
 @asynccontextmanager
 async def open_fault_proxy(
     target_host: str,
@@ -255,7 +249,7 @@ async def open_fault_proxy(
     host: str = "127.0.0.1",
     port: int | None = 0,
     connect: Connect | None = None,
-) -> AsyncIterator[FaultProxy]:
+) -> AsyncGenerator[FaultProxy]:
     """Run a `FaultProxy` for the length of an ``async with``; leaving it closes everything at once.
 
     Args:

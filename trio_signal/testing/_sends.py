@@ -61,11 +61,11 @@ def refusal_of(body: dict[str, Any] | None) -> Response | None:
 def _is_well_typed(body: dict[str, Any]) -> bool:
     if not all(isinstance(body.get(name), str | None) for name in _STRINGS):
         return False
-    lists = [body.get(name) for name in _LISTS]
-    return all(
-        value is None or (isinstance(value, list) and all(isinstance(item, str) for item in value))
-        for value in lists
-    )
+    return all(body.get(name) is None or _are_strings(body[name]) for name in _LISTS)
+
+
+def _are_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in cast(list[object], value))
 
 
 def _kind(recipient: str) -> Literal["group", "number", "username"]:

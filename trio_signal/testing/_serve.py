@@ -12,12 +12,13 @@ from ._link import Link
 from ._records import HttpRequest, SendRequest
 from ._routes import Upgrade, is_handshake, is_send, route
 from ._sends import parse_send, refusal_of
+from ._streams import Transport
 
 _TLS_DEADLINE = 10.0
 _GARBAGE = b"220 mail.example ESMTP \x00\xff\r\n"
 
 
-async def serve(core: Core, transport: trio.abc.Stream) -> None:
+async def serve(core: Core, transport: Transport) -> None:
     """Serve one connection until it ends. Whatever the client does ends this connection and nothing else."""
     link = core.new_link(transport)
     try:
@@ -26,7 +27,7 @@ async def serve(core: Core, transport: trio.abc.Stream) -> None:
         with link.scope, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await _Conversation(core, link).run()
     finally:
-        core.links.discard(link)
+        del core.links[link]
         link.end()
 
 
@@ -74,10 +75,7 @@ class _Conversation:
             return await self._suffer(fault)
         if is_send(core, request):
             return await self._send_message(request)
-        body = await self._reader.body()
-        if body is None:
-            return False
-        request.body = body
+        request.body = await self._reader.body()
         return await self._answer_other(request)
 
     async def _suffer(self, fault: DialFault) -> bool:
@@ -89,7 +87,7 @@ class _Conversation:
                 await self._link.send(_GARBAGE)
             case "reject":
                 await self._link.send(fault.response.render(self._core.now(), close=True))
-            case "hang_up":
+            case _:  # hang up
                 pass
         return False
 
@@ -118,13 +116,10 @@ class _Conversation:
     async def _send_message(self, request: HttpRequest) -> bool:
         scripts = self._core.scripts
         if scripts and scripts[0].kind == "cut_body":
-            await self._reader.body(stop_after=scripts.popleft().status)
+            await self._reader.body_up_to(scripts.popleft().status)
             return False
-        raw = await self._reader.body()
-        if raw is None:
-            return False
-        request.body = raw
-        body = parse_send(raw)
+        request.body = await self._reader.body()
+        body = parse_send(request.body)
         send = SendRequest(
             body=body or {}, headers=request.headers, time=trio.current_time(), outcome="invalid"
         )

@@ -58,7 +58,6 @@ class _Queue:
         self._filled.unpark_all()
 
     async def take(self) -> Outgoing:
-        self.busy = False
         await trio.lowlevel.checkpoint()
         while not self.items:
             await self._filled.park()
@@ -66,6 +65,10 @@ class _Queue:
         item = self.items.popleft()
         self.size -= len(item.data)
         return item
+
+    def done(self) -> None:
+        """Say that what was taken last has been written."""
+        self.busy = False
 
     @property
     def idle(self) -> bool:
@@ -194,8 +197,10 @@ class ReceiveSocket:
         lock: AbstractAsyncContextManager[object] = self._room.write_lock or nullcontext()
         while True:
             item = await self._messages.take()
-            async with lock:
-                await self._link.send(item.data)
+            if item.data:  # What is for another number is thrown away before the lock.
+                async with lock:
+                    await self._link.send(item.data)
+            self._messages.done()
             self._written(item)
             if item.then == "end":
                 return
@@ -208,6 +213,7 @@ class ReceiveSocket:
         while True:
             item = await self._control.take()
             await self._link.send(item.data)
+            self._control.done()
             self._room.records.changed()
             if item.then == "end":
                 return

@@ -7,8 +7,9 @@ meets a reader which has stopped reading is one of the faults to be made.
 import operator
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import trio
 
@@ -137,7 +138,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self.close()
 
     @contextmanager
-    def _one_sender(self) -> Iterator[None]:
+    def _one_sender(self) -> Generator[None]:
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         self._sending = True
@@ -175,31 +176,28 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         return taken
 
 
+Transport: TypeAlias = MemoryStream | trio.SocketStream
+"""What connections are made of here: all that can be reset, and closed half and at once."""
+
+
 def memory_connection(window: int = WINDOW) -> tuple[MemoryStream, MemoryStream]:
     """Make both ends of a connection in memory that holds ``window`` unread bytes in each direction."""
     there, back = _Pipe(window), _Pipe(window)
     return MemoryStream(back, there), MemoryStream(there, back)
 
 
-def end_at_once(transport: trio.abc.Stream, *, reset: bool = False) -> None:
+def end_at_once(transport: Transport, *, reset: bool = False) -> None:
     """Close ``transport`` without waiting, from any task; tasks that use it get `trio.ClosedResourceError`.
 
     Args:
-        transport: a `MemoryStream` or a `trio.SocketStream`.
+        transport: what is to be closed.
         reset: send RST in place of FIN.
-
-    Raises:
-        TypeError: it is another kind of stream.
     """
-    match transport:
-        case MemoryStream():
-            if reset:
-                transport.reset()
-            else:
-                transport.close()
-        case trio.SocketStream():
-            if reset and transport.socket.fileno() != -1:
-                transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)
-            transport.socket.close()
-        case _:
-            raise TypeError(f"cannot close a {type(transport).__name__} at once")
+    if isinstance(transport, MemoryStream):
+        if reset:
+            transport.reset()
+        transport.close()
+        return
+    if reset and transport.socket.fileno() != -1:
+        transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)
+    transport.socket.close()

@@ -8,7 +8,7 @@ Timestamps are milliseconds since the epoch. Senders and authors are phone numbe
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 Envelope = dict[str, Any]
 
@@ -330,7 +330,7 @@ def _person(key: str, number: str) -> dict[str, Any]:
 
 def _stamped(key: str, value: Any, timestamp: int) -> Any:
     if isinstance(value, dict):
-        return stamped(value, timestamp)
+        return stamped(cast(Envelope, value), timestamp)
     if value is None and key in _OWN_STAMPS:
         return timestamp + _OWN_STAMPS[key]
     return value

@@ -1,0 +1,103 @@
+"""The messages that go to and fro: the same ones in every run. Standard library only."""
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any, Final
+
+from .contender import Item
+
+ACCOUNT: Final = "+15550100"
+
+#: How many different envelopes there are; apart from that each message has a timestamp of its own.
+_VARIANTS: Final = 256
+#: The sizes of an envelope in bytes: what signal-cli makes of a text of some sentences.
+SMALLEST, LARGEST = 550, 900
+_PEOPLE: Final = 40
+_GROUPS: Final = 8
+
+_FIRST_TIMESTAMP: Final = 1_700_000_000_000
+#: Stands for a timestamp while an envelope is a template; as wide as one.
+_STAMP: Final = 9_999_999_999_999
+
+#: Some that are plain, some that JSON escapes, some that take two to four bytes.
+_WORDS: Final = (
+    *("the", "signal", "came", "back", "after", "the", "storm", "and", "nobody", "had", "noticed", "until"),
+    *("somebody", "asked", "for", "tomorrow", "too"),
+    *('"quoted"', "back\\slash", "and\nnew\tlines", "Köln", "„gestern“", "naïve", "日本", "👍"),
+)
+
+
+def frames(count: int) -> Iterator[tuple[Item, bytes]]:
+    """Yield messages and the WebSocket frames that carry them: half to groups, timestamps rising by one.
+
+    Compact JSON in one unmasked text frame each, as the gateway sends it.
+    """
+    templates = [_template(variant) for variant in range(_VARIANTS)]
+    for number in range(count):
+        (sender, group, text), parts = templates[number % _VARIANTS]
+        stamp = timestamp(number)
+        yield (stamp, sender, group, text), str(stamp).encode().join(parts)
+
+
+def timestamp(number: int) -> int:
+    """Return the timestamp of the message with this number, in milliseconds since the epoch."""
+    return _FIRST_TIMESTAMP + number
+
+
+def outgoing(count: int) -> list[tuple[str, str]]:
+    """Return messages to send: recipient and text."""
+    source = random.Random(2)
+    return [(_number(source.randrange(_PEOPLE)), f"{n} {_prose(source, 80)}") for n in range(count)]
+
+
+def _template(variant: int) -> tuple[tuple[str, str | None, str], list[bytes]]:
+    """Return sender, group and text of an envelope, and its frame cut at each timestamp."""
+    source = random.Random(variant)
+    person = source.randrange(_PEOPLE)
+    group = f"{source.randrange(_GROUPS):043d}=" if variant % 2 else None
+    size = source.randrange(SMALLEST, LARGEST)
+    text = _prose(source, 20)
+    # Lengthened to the size by whole words, of which the longest is over 20 bytes when escaped.
+    while (lacking := size - len(_payload(person, group, text))) > 0:
+        text += " " + (source.choice(_WORDS) if lacking > 30 else "x" * lacking)
+    payload = _payload(person, group, text)
+    head = bytes([0x81, 126]) + len(payload).to_bytes(2, "big")
+    return (_number(person), group, text), (head + payload).split(str(_STAMP).encode())
+
+
+def _payload(person: int, group: str | None, text: str) -> bytes:
+    data: dict[str, Any] = {
+        "timestamp": _STAMP,
+        "message": text,
+        "expiresInSeconds": 0,
+        "isExpirationUpdate": False,
+        "viewOnce": False,
+    }
+    if group is not None:
+        data["groupInfo"] = {"groupId": group, "groupName": "A group", "revision": 3, "type": "DELIVER"}
+    envelope = {
+        "source": _number(person),
+        "sourceNumber": _number(person),
+        "sourceUuid": f"00000000-0000-4000-8000-{person:012d}",
+        "sourceName": f"Person {person}",
+        "sourceDevice": 1,
+        "timestamp": _STAMP,
+        "serverReceivedTimestamp": _STAMP,
+        "serverDeliveredTimestamp": _STAMP,
+        "dataMessage": data,
+    }
+    return json.dumps(
+        {"envelope": envelope, "account": ACCOUNT}, separators=(",", ":"), ensure_ascii=False
+    ).encode()
+
+
+def _number(person: int) -> str:
+    return f"+155502{person:02d}"
+
+
+def _prose(source: random.Random, size: int) -> str:
+    text = source.choice(_WORDS)
+    while len(text) < size:
+        text += " " + source.choice(_WORDS)
+    return text
