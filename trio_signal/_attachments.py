@@ -138,10 +138,10 @@ async def _check(given: object) -> OutgoingAttachment:
 def _source(given: object) -> Path | bytes:
     if isinstance(given, bytes | bytearray):
         return bytes(given)
-    if isinstance(given, str | os.PathLike) and "\0" not in (
-        path := os.fspath(cast("str | os.PathLike[str]", given))
-    ):
-        return Path(path)
+    if isinstance(given, str | os.PathLike):
+        path = os.fsdecode(cast("str | os.PathLike[str]", given))
+        if "\0" not in path:
+            return Path(path)
     raise ConfigurationError("attachments", f"{given!r:.100} is neither a path nor bytes")
 
 

@@ -242,8 +242,8 @@ async def _running(client: "SignalClient", route: Gateway, close_timeout: float)
                 await client._finish(close_timeout)
             nursery.cancel_scope.cancel(reason="the client's block was left")
     except BaseExceptionGroup as group:
-        # SystemExit, Ctrl-C, or a group that a cancellation is part of. Our tasks raise nothing, so what is in it
-        # is the block's own and leaves as it would without us.
+        # SystemExit, Ctrl-C, or a group that a cancellation is part of. Our tasks raise nothing, so it is
+        # the block's own and leaves as it would without us.
         problem = _the_one_that_matters(group)
     finally:
         client._settle_the_rest()

@@ -16,7 +16,10 @@ from ._errors import CertificateError, ConfigurationError, LinkLost
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST: Final = re.compile(
+    rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?|(?=.*:)[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?"
+)
 _PATH: Final = re.compile(r"[!-~]*")
 _SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 
@@ -98,11 +101,21 @@ def _authorization(parts: SplitResult) -> str | None:
 
 
 async def open_stream(
-    address: Address, connect: Connect, ssl_context: ssl.SSLContext | None
+    address: Address,
+    connect: Connect,
+    ssl_context: ssl.SSLContext | None,
+    *,
+    on_tls: Callable[[], None] | None = None,
 ) -> trio.abc.Stream:
     """Open TCP, and TLS if the address says so.
 
     A checkpoint. It has no time limit of its own; cancelling closes what was opened.
+
+    Args:
+        address: where to.
+        connect: opens TCP.
+        ssl_context: for https; the system's authorities by default.
+        on_tls: called when TCP stands and TLS begins.
 
     Raises:
         LinkLost: look-up, connect or handshake failed; the cause is attached.
@@ -114,30 +127,47 @@ async def open_stream(
         raise LinkLost(f"cannot connect to {address}: {_words(error)}") from error
     except Exception as error:
         # A connect= of the caller's, through a proxy for instance, has errors of its own.
-        raise LinkLost(f"cannot connect to {address}: {type(error).__name__}: {error}") from error
+        words = ": ".join(filter(None, (type(error).__name__, str(error))))
+        raise LinkLost(f"cannot connect to {address}: {words}") from error
     if address.scheme == "http":
         return stream
-    return await _start_tls(address, stream, ssl_context or ssl.create_default_context())
+    if on_tls is not None:
+        on_tls()
+    return await _start_tls(address, stream, ssl_context)
 
 
-async def _start_tls(address: Address, stream: trio.abc.Stream, context: ssl.SSLContext) -> trio.abc.Stream:
-    # Closing without the TLS goodbye is what HTTP and WebSocket peers do; both know their own end.
-    secured = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
+async def _start_tls(
+    address: Address, stream: trio.abc.Stream, context: ssl.SSLContext | None
+) -> trio.abc.Stream:
     done = False
     try:
+        # Closing without the TLS goodbye is what HTTP and WebSocket peers do; both know their own end.
+        secured = trio.SSLStream(
+            stream,
+            context or ssl.create_default_context(),
+            server_hostname=address.host,
+            https_compatible=True,
+        )
         await secured.do_handshake()
         done = True
     except trio.BrokenResourceError as error:
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-            raise CertificateError(
-                f"the certificate of {address} does not verify ({error.__cause__.verify_message}); "
-                "renew it, or pass ssl_context= that trusts its authority"
-            ) from error.__cause__
+            raise bad_certificate(address, error.__cause__) from error.__cause__
         raise LinkLost(f"no TLS with {address}: {error.__cause__ or 'the connection ended'}") from error
+    except (ssl.SSLError, ValueError) as error:
+        raise LinkLost(f"no TLS with {address}: {error}") from error
     finally:
         if not done:
             await trio.aclose_forcefully(stream)
     return secured
+
+
+def bad_certificate(address: Address, error: ssl.SSLCertVerificationError) -> CertificateError:
+    """Say what is wrong with a certificate and what to do about it."""
+    return CertificateError(
+        f"the certificate of {address} does not verify ({error.verify_message}); "
+        "renew it, or pass ssl_context= (or http_client=) that trusts its authority"
+    )
 
 
 def _words(error: OSError) -> str:

@@ -36,8 +36,8 @@ Event = ReceivedMessage | Undecodable | Gap | ChallengeRequired
 #: What an item costs beside its raw bytes, roughly.
 _OVERHEAD: Final = 512
 
-#: A loop over what is there gives other tasks a turn after this many items at the latest. If that were fewer than
-#: the receive task puts in during its turn, a burst would overflow the inbox of an application that keeps up.
+#: A loop over what is there gives other tasks a turn after this many items at the latest. If that were fewer
+#: than the receive task puts in during its turn, a burst would overflow an application that keeps up.
 _ITEMS_PER_TURN: Final = 1_000
 
 

@@ -37,6 +37,13 @@ _REFUSED_BEFORE_SENDING: Final = (
 _RATE_LIMIT_WORDS: Final = ("due to rate limiting", "[429]", "[413]", "RateLimitException")
 
 
+#: What a failed recipient's reason is when the gateway gives none.
+_NO_REASON: Final = "unknown"
+
+#: After these a person may have the message all the same; the others come before anything is delivered.
+_DOUBTFUL: Final = frozenset({"NETWORK_FAILURE", _NO_REASON})
+
+
 class LocalFileError(SignalError):
     """A file to be attached could not be read to its end while it was being sent."""
 
@@ -141,8 +148,9 @@ def _accepted(answer: object, recipient: str) -> SendResult:
     failed = _failed_recipients(entry)
     # Nobody knows how many members a group has, so somebody else may have it; a person is one recipient.
     if failed and not is_group(recipient):
-        reason = failed[0].reason
-        certainty = Certainty.UNKNOWN if reason == "NETWORK_FAILURE" else Certainty.NOT_SENT
+        reason = ", ".join(sorted({recipient.reason for recipient in failed}))
+        doubtful = any(recipient.reason in _DOUBTFUL for recipient in failed)
+        certainty = Certainty.UNKNOWN if doubtful else Certainty.NOT_SENT
         return SendResult(
             Failed(AnswerError(f"Signal did not deliver it: {reason}", status=201, text=reason), certainty)
         )
@@ -156,7 +164,7 @@ def _failed_recipients(entry: dict[str, object]) -> tuple[FailedRecipient, ...]:
 
 def _failed_recipient(entry: dict[str, object]) -> FailedRecipient:
     who = entry.get("number") or entry.get("uuid") or entry.get("username") or ""
-    return FailedRecipient(str(who), str(entry.get("reason") or "unknown")[:_MAX_WORDS])
+    return FailedRecipient(str(who), str(entry.get("reason") or _NO_REASON)[:_MAX_WORDS])
 
 
 def _timestamp(value: object) -> int:

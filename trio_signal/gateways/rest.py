@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from .._credentials import Credentials
-from .._dial import Address, Connect, open_stream
+from .._dial import Address, Connect, bad_certificate, open_stream
 from .._errors import (
     TRANSIENT_STATUSES,
     AnswerError,
@@ -118,7 +118,7 @@ class RestGateway:
         await self._check()
         headers = [(n.encode(), v.encode("latin-1")) for n, v in await self._credentials.headers()]
         self.phase = "connecting"
-        stream = await self._open_stream()
+        stream = await open_stream(self._address, self._connect, self._ssl_context, on_tls=self._note_tls)
         self.phase = "in the WebSocket handshake"
         resource = f"{self._address.path}/v1/receive/{quote(self._account, safe='+')}"
         async with open_websocket(
@@ -161,6 +161,9 @@ class RestGateway:
             await self._own_client.aclose()
         await trio.lowlevel.checkpoint()
 
+    def _note_tls(self) -> None:
+        self.phase = "in the TLS handshake"
+
     async def _open_stream(self) -> trio.abc.Stream:
         return await open_stream(self._address, self._connect, self._ssl_context)
 
@@ -177,8 +180,8 @@ class RestGateway:
         except Exception as error:  # noqa: BLE001
             await trio.lowlevel.checkpoint()
             if nothing_has_left(error) or isinstance(error, LinkLost):
-                return SendResult(Failed(_cause(error), Certainty.NOT_SENT), retry=True)
-            return SendResult(Failed(_cause(error), Certainty.UNKNOWN))
+                return SendResult(Failed(self._cause(error), Certainty.NOT_SENT), retry=True)
+            return SendResult(Failed(self._cause(error), Certainty.UNKNOWN))
         return read_answer(answer.status, answer.body, recipient=message.recipient, wait=answer.wait)
 
     async def _request(
@@ -230,7 +233,7 @@ class RestGateway:
             try:
                 answer = await self._request("GET", path, {})
             except Exception as error:
-                cause = _cause(error)
+                cause = self._cause(error)
                 raise (cause if isinstance(cause, GatewayError) else LinkLost(f"{path}: {cause}")) from error
         # A 500 is the gateway's own trouble with that one question; the others are a proxy's and will pass.
         if answer is not None and answer.status in TRANSIENT_STATUSES - {500}:
@@ -245,6 +248,18 @@ class RestGateway:
             _logger.warning("%s does not answer %s %s; going on unchecked", self._address, path, told)
         return found
 
+    def _cause(self, error: Exception) -> Exception:
+        """Return what is behind an HTTP client's error where that says more, or that one itself."""
+        # A client of the caller's may hide the cause with "from None"; the context still has it.
+        behind = error.__cause__ or error.__context__
+        while behind is not None:
+            if isinstance(behind, GatewayError):
+                return behind
+            if isinstance(behind, ssl.SSLCertVerificationError):
+                return bad_certificate(self._address, behind)
+            behind = behind.__cause__ or behind.__context__
+        return error
+
 
 def _decode(body: bytes, form: type[_T]) -> _T | None:
     try:
@@ -252,8 +267,3 @@ def _decode(body: bytes, form: type[_T]) -> _T | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The caller says so.
         return None
-
-
-def _cause(error: Exception) -> Exception:
-    """Return our own error from behind an HTTP client's, or that one itself."""
-    return error.__cause__ if isinstance(error.__cause__, GatewayError) else error

@@ -1,0 +1,450 @@
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+
+from trio_signal import (
+    ChallengeRequired,
+    ConfigurationError,
+    Gap,
+    GapReason,
+    InboxStatistics,
+    ReceivedMessage,
+    Undecodable,
+)
+from trio_signal._envelopes import decode_frame
+from trio_signal._inbox import Event, Inbox
+
+#: What an item costs beside its raw bytes.
+COST = 512
+
+
+def message(n: int, size: int = 60) -> ReceivedMessage:
+    raw = f'{{"envelope":{{"timestamp":{n}}},"account":"+15550001"}}'.ljust(size).encode()
+    decoded = decode_frame(raw)
+    assert isinstance(decoded, ReceivedMessage)
+    return decoded
+
+
+def undecodable(n: int, size: int = 60) -> Undecodable:
+    return Undecodable(f"nonsense {n}".ljust(size).encode(), "no JSON")
+
+
+def challenge(n: int) -> ChallengeRequired:
+    return ChallengeRequired((f"token-{n}",), "+15550001", 60.0)
+
+
+def cost(item: Event) -> int:
+    return COST + (len(item.raw) if isinstance(item, ReceivedMessage | Undecodable) else 0)
+
+
+@dataclass
+class Model:
+    """A list, with the rules in plain words."""
+
+    max_items: int
+    max_bytes: int
+    items: list[Event] = field(default_factory=list[Event])
+    times: list[int] = field(default_factory=list[int])
+    overflowed: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return sum(map(cost, self.items))
+
+    def put(self, item: Event, time: int) -> None:
+        room = len(self.items) < self.max_items and self.bytes + cost(item) <= self.max_bytes
+        another = any(isinstance(waiting, ChallengeRequired) for waiting in self.items)
+        if room or not self.items or (isinstance(item, ChallengeRequired) and not another):
+            self.items.append(item)
+            self.times.append(time)
+        elif not isinstance(item, ChallengeRequired):
+            self.lose(item, time)
+
+    def lose(self, item: Event, time: int) -> None:
+        self.overflowed += 1
+        since, until, count = (item.since, item.until, None) if isinstance(item, Gap) else (time, time, 1)
+        last = self.items[-1]
+        if isinstance(last, Gap) and last.reason == "overflow":
+            known = None if count is None or last.count is None else last.count + count
+            self.items[-1] = Gap(last.reason, min(last.since, since), max(last.until, until), count=known)
+        else:
+            self.items.append(Gap(GapReason.OVERFLOW, since, until, count=count))
+            self.times.append(time)
+
+    def take(self) -> Event:
+        self.times.pop(0)
+        return self.items.pop(0)
+
+    @property
+    def oldest(self) -> int | None:
+        if not self.items:
+            return None
+        first = self.items[0]
+        return first.since if isinstance(first, Gap) else self.times[0]
+
+
+class Arrival(NamedTuple):
+    """One item to be put: its kind, and its size or, of a gap, how long it was."""
+
+    kind: str
+    size: int
+
+
+ARRIVALS = st.builds(
+    Arrival,
+    st.sampled_from(["message", "message", "message", "undecodable", "gap", "challenge"]),
+    st.integers(60, 400),
+)
+
+
+class Run:
+    """One inbox, its model, and whoever takes from it."""
+
+    def __init__(self, inbox: Inbox, model: Model, nursery: trio.Nursery) -> None:
+        self.inbox = inbox
+        self.model = model
+        self.nursery = nursery
+        self.time = 1000
+        self.count = 0
+        self.takers: list[trio.CancelScope] = []
+        self.ended = 0
+
+    def put(self, arrivals: list[Arrival]) -> None:
+        self.time += 7
+        items = [self.make(arrival) for arrival in arrivals]
+        for item in items:
+            self.model.put(item, self.time)
+        self.inbox.put(iter(items), time=self.time)
+
+    def make(self, arrival: Arrival) -> Event:
+        self.count += 1
+        if arrival.kind == "message":
+            return message(self.count, arrival.size)
+        if arrival.kind == "undecodable":
+            return undecodable(self.count, arrival.size)
+        if arrival.kind == "gap":
+            return Gap(GapReason.GATEWAY, self.time - arrival.size, self.time)
+        return challenge(self.count)
+
+    async def taker(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                try:
+                    item = await self.inbox.take()
+                except trio.EndOfChannel:
+                    self.ended += 1
+                    return
+                # Nothing runs between the taking and this line, so the model is never ahead or behind.
+                assert item == self.model.take()
+
+    def check(self) -> None:
+        model = self.model
+        assert self.inbox.statistics() == InboxStatistics(
+            len(model.items), model.bytes, model.max_items, model.max_bytes, model.overflowed
+        )
+        assert self.inbox.oldest == model.oldest
+        # A gap before and after a challenge may come on top.
+        assert len(model.items) <= model.max_items + 3
+        assert model.bytes <= max([model.max_bytes, *map(cost, model.items)]) + 3 * COST
+
+    async def do(self, op: str) -> None:
+        if op == "taker":
+            self.takers.append(trio.CancelScope())
+            self.nursery.start_soon(self.taker, self.takers[-1])
+        elif op == "cancel" and self.takers:
+            self.takers.pop(0).cancel()
+            await wait_all_tasks_blocked()
+        elif op == "take" and self.model.items and not self.takers:
+            item = await self.inbox.take()
+            assert item == self.model.take()
+        elif op == "settle":
+            await wait_all_tasks_blocked()
+            assert not (self.takers and self.model.items), "somebody waits beside an item"
+        else:
+            await trio.lowlevel.checkpoint()
+
+
+OPS = st.one_of(
+    st.lists(ARRIVALS, max_size=5),
+    st.sampled_from(["taker", "cancel", "settle", "checkpoint", "take", "take"]),
+)
+
+
+@given(st.lists(OPS, max_size=40), st.integers(1, 4), st.sampled_from([1, 700, 1500, 10**6]))
+@pytest.mark.contract("R8", "R4")
+def test_any_interleaving_agrees_with_a_list(
+    ops: list[list[Arrival] | str], max_items: int, max_bytes: int
+) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            run = Run(Inbox(max_items, max_bytes), Model(max_items, max_bytes), nursery)
+            for op in ops:
+                if isinstance(op, str):
+                    await run.do(op)
+                else:
+                    run.put(op)
+                run.check()
+            run.inbox.close()
+            # What is there can still be taken after the closing, by somebody new too.
+            await run.do("taker")
+            await wait_all_tasks_blocked()
+            run.check()
+            assert run.model.items == []
+            assert run.ended >= len(run.takers)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+# --- Overflow ---
+
+
+@pytest.mark.contract("R8", "R4")
+async def test_what_has_no_room_becomes_one_gap_in_its_place(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=2)
+    inbox.put([message(n) for n in range(3)], time=100)
+    inbox.put([message(3)], time=200)
+    inbox.put([message(4), undecodable(5)], time=350)
+    assert inbox.statistics().overflowed == 4
+    assert [await inbox.take() for _ in range(2)] == [message(0), message(1)]
+    # The gap is still there and still the last, but there is room again.
+    inbox.put([message(6)], time=400)
+    assert inbox.oldest == 100
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 100, 350, count=4)
+    assert await inbox.take() == message(6)
+    assert inbox.oldest is None
+
+
+@pytest.mark.contract("R3", "R8")
+async def test_an_absence_that_has_no_room_widens_the_gap_and_nobody_knows_the_count(
+    autojump_clock: MockClock,
+) -> None:
+    inbox = Inbox(max_items=1)
+    inbox.put([message(0), message(1)], time=100)
+    inbox.put([Gap(GapReason.GATEWAY, 150, 300)], time=300)
+    inbox.put([message(2)], time=310)
+    await inbox.take()
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 100, 310, count=None)
+
+
+@pytest.mark.contract("R3", "R8")
+async def test_an_absence_reported_to_a_full_inbox_is_told_with_its_own_times(
+    autojump_clock: MockClock,
+) -> None:
+    inbox = Inbox(max_items=1)
+    inbox.put([message(0)], time=100)
+    inbox.put([Gap(GapReason.GATEWAY, 150, 300)], time=300)
+    await inbox.take()
+    assert inbox.oldest == 150
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 150, 300, count=None)
+
+
+@pytest.mark.contract("R8")
+async def test_the_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_bytes=2000)
+    inbox.put([message(0, 900), message(1, 900), message(2, 60)], time=5)
+    assert inbox.statistics().waiting_bytes == COST + 900 + COST
+    assert await inbox.take() == message(0, 900)
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 5, 5, count=2)
+
+
+@pytest.mark.contract("R8")
+async def test_one_item_larger_than_everything_is_let_in_alone(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_bytes=1000)
+    inbox.put([message(0, 5000), message(1)], time=5)
+    assert await inbox.take() == message(0, 5000)
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 5, 5, count=1)
+
+
+@pytest.mark.contract("O6", "R8")
+async def test_a_challenge_is_told_however_full_it_is_but_only_once(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=1)
+    inbox.put([message(0), message(1), challenge(2), challenge(3), message(4)], time=5)
+    inbox.close()
+    assert [item async for item in items(inbox)] == [
+        message(0),
+        Gap(GapReason.OVERFLOW, 5, 5, count=1),
+        challenge(2),
+        Gap(GapReason.OVERFLOW, 5, 5, count=1),
+    ]
+    assert inbox.statistics().overflowed == 2
+
+
+async def items(inbox: Inbox) -> Any:
+    """Iterate until the inbox is closed and empty."""
+    while True:
+        try:
+            item = await inbox.take()
+        except trio.EndOfChannel:
+            return
+        yield item
+
+
+def test_the_oldest_of_a_gap_is_when_it_began() -> None:
+    inbox = Inbox()
+    inbox.put([Gap(GapReason.GATEWAY, 50, 99)], time=100)
+    assert inbox.oldest == 50
+
+
+async def test_the_oldest_follows_a_gap_that_is_widened_backwards(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=1)
+    inbox.put([message(0), message(1)], time=1007)
+    inbox.put([Gap(GapReason.GATEWAY, 947, 1007)], time=1007)
+    await inbox.take()
+    assert inbox.oldest == 947
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 947, 1007)
+
+
+@pytest.mark.contract("R8")
+def test_by_default_it_holds_ten_thousand_items_of_sixty_four_mebibytes() -> None:
+    assert Inbox().statistics() == InboxStatistics(0, 0, 10_000, 64 * 1024 * 1024, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ((0,), "inbox_size"),
+        ((-1,), "inbox_size"),
+        ((1.5,), "inbox_size"),
+        (("1",), "inbox_size"),
+        ((1, 0), "inbox_bytes"),
+        ((1, None), "inbox_bytes"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(arguments: tuple[Any, ...], name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}: ") as caught:
+        Inbox(*arguments)
+    assert caught.value.argument == name
+
+
+# --- Taking ---
+
+
+async def test_a_task_that_waits_is_woken_by_whatever_comes(autojump_clock: MockClock) -> None:
+    inbox = Inbox()
+    taken: list[Event] = []
+
+    async def taker() -> None:
+        taken.append(await inbox.take())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(taker)
+        await wait_all_tasks_blocked()
+        inbox.put([message(0), undecodable(1)], time=5)
+        await wait_all_tasks_blocked()
+        assert len(taken) == 2
+        inbox.put([], time=6)
+        inbox.put([Gap(GapReason.GATEWAY, 1, 2)], time=7)
+    assert taken == [message(0), undecodable(1), Gap(GapReason.GATEWAY, 1, 2)]
+
+
+async def test_an_item_that_another_task_took_first_leaves_the_woken_one_waiting(
+    autojump_clock: MockClock,
+) -> None:
+    inbox = Inbox()
+    taken: list[Event] = []
+
+    async def taker() -> None:
+        taken.append(await inbox.take())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(taker)
+        await wait_all_tasks_blocked()
+        inbox.put([message(0), message(1)], time=5)
+        # The woken task has not run yet; a turn's first items are taken without waiting.
+        taken.append(await inbox.take())
+        taken.append(await inbox.take())
+        await wait_all_tasks_blocked()
+        # The three takers, two of them this task, have shared the two items.
+        inbox.put([message(2)], time=6)
+    assert sorted(taken, key=repr) == sorted(map(message, range(3)), key=repr)
+
+
+async def test_a_cancelled_take_leaves_the_item_there(autojump_clock: MockClock) -> None:
+    inbox = Inbox()
+    inbox.put(map(message, range(3)), time=5)
+    await inbox.take()
+    for _ in range(2):
+        # The first time in the middle of a turn, the second at the beginning of one.
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await inbox.take()
+        assert scope.cancelled_caught
+        inbox._left_in_turn = 0
+    assert await inbox.take() == message(1)
+
+
+async def test_cancelling_a_task_that_waits_takes_nothing_from_the_others(autojump_clock: MockClock) -> None:
+    inbox = Inbox()
+    taken: list[tuple[int, Event]] = []
+    scopes = [trio.CancelScope() for _ in range(3)]
+
+    async def taker(n: int) -> None:
+        with scopes[n]:
+            taken.append((n, await inbox.take()))
+
+    async with trio.open_nursery() as nursery:
+        for n in range(3):
+            nursery.start_soon(taker, n)
+            await wait_all_tasks_blocked()
+        # Woken and cancelled in the same tick: the first in the row has been given its turn already.
+        inbox.put([message(0)], time=5)
+        scopes[0].cancel()
+        scopes[1].cancel()
+        await wait_all_tasks_blocked()
+        inbox.put([message(1)], time=5)
+    assert taken == [(0, message(0)), (2, message(1))]
+
+
+async def test_a_loop_over_many_items_gives_others_a_turn(autojump_clock: MockClock) -> None:
+    inbox = Inbox()
+    inbox.put(map(message, range(1000)), time=5)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for n in range(1000):
+            assert await inbox.take() == message(n)
+        nursery.cancel_scope.cancel()
+    assert 10 <= turns <= 40
+
+
+async def test_the_first_take_is_a_checkpoint_and_so_is_one_that_finds_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    inbox = Inbox()
+    inbox.put([message(0)], time=5)
+    with assert_checkpoints():
+        await inbox.take()
+    inbox.close()
+    with assert_checkpoints(), pytest.raises(trio.EndOfChannel):
+        await inbox.take()
+
+
+async def test_closing_ends_everybody_who_waits_and_is_idempotent(autojump_clock: MockClock) -> None:
+    inbox = Inbox()
+    ended: list[int] = []
+
+    async def taker(n: int) -> None:
+        with pytest.raises(trio.EndOfChannel):
+            await inbox.take()
+        ended.append(n)
+
+    async with trio.open_nursery() as nursery:
+        for n in range(3):
+            nursery.start_soon(taker, n)
+        await wait_all_tasks_blocked()
+        inbox.close()
+        inbox.close()
+    assert sorted(ended) == [0, 1, 2]

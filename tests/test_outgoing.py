@@ -1,0 +1,608 @@
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+import trio
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+
+from trio_signal import (
+    Certainty,
+    ConfigurationError,
+    Dropped,
+    DropReason,
+    Failed,
+    FailedRecipient,
+    GatewayError,
+    MessageDropped,
+    Outcome,
+    OutgoingAttachment,
+    OutgoingMessage,
+    OutgoingStatistics,
+    Quote,
+    SendFailed,
+    Sent,
+    SignalError,
+)
+from trio_signal._outgoing import (
+    MAX_TEXT_BYTES,
+    Ledger,
+    begin_writing,
+    drop,
+    enter_buffer,
+    expire,
+    hold,
+    is_held,
+    is_new,
+    is_waiting,
+    on_done,
+    settle,
+    was_in_buffer,
+)
+
+PEER = "+15550100"
+DEADLINE = 10.0
+SENT = Sent(1795300291244)
+ERROR = GatewayError("the link broke")
+NOT_SENT = Failed(ERROR, Certainty.NOT_SENT)
+UNKNOWN = Failed(ERROR, Certainty.UNKNOWN)
+DOUBT = Failed(GatewayError("the answer was lost"), Certainty.UNKNOWN)
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Phase = Literal["new", "waiting", "held", "writing", "done"]
+
+
+class Model:
+    """What a message should be, in the plainest words, looked at after each step."""
+
+    def __init__(self) -> None:
+        self.phase: Phase = "new"
+        self.outcome: Outcome | None = None
+        self.doubt: Failed | None = None
+        self.left_from: Phase | None = None
+
+    def end(self, outcome: Outcome) -> None:
+        assert self.outcome is None
+        self.left_from, self.phase, self.outcome = self.phase, "done", outcome
+
+    def give_up(self, reason: DropReason) -> bool:
+        if self.phase in {"done", "writing"}:
+            return False
+        self.end(self.doubt or Dropped(reason))
+        return True
+
+    def settle(self, outcome: Outcome) -> None:
+        # With a doubt nobody can say any more that it was certainly not sent.
+        if self.doubt and isinstance(outcome, Failed):
+            outcome = Failed(outcome.error, Certainty.UNKNOWN)
+        self.end(outcome)
+
+
+class Pair:
+    """A message and its model, moved together."""
+
+    def __init__(self, deadline: float = DEADLINE) -> None:
+        self.clock = Clock()
+        self.message = OutgoingMessage(PEER, "hello", deadline=deadline, clock=self.clock)
+        self.model = Model()
+        self.told: list[tuple[OutgoingMessage, Outcome | None, bool]] = []
+        on_done(self.message, lambda m: self.told.append((m, m.outcome, was_in_buffer(m))))
+
+    def check(self) -> None:
+        message, model = self.message, self.model
+        if self.clock.now >= message.deadline and model.phase != "new":
+            model.give_up(DropReason.EXPIRED)
+        assert message.outcome == model.outcome
+        assert is_new(message) == (model.phase == "new")
+        assert is_waiting(message) == (model.phase == "waiting")
+        assert is_held(message) == (model.phase == "held")
+        # One outcome, told once, and who is told can still see where the message was.
+        assert self.told == (
+            [] if model.outcome is None else [(message, model.outcome, model.left_from == "waiting")]
+        )
+
+
+def tick(pair: Pair) -> None:
+    pair.clock.now += DEADLINE
+
+
+def enter(pair: Pair) -> None:
+    enter_buffer(pair.message)
+    pair.model.phase = "waiting"
+
+
+def hold_it(pair: Pair) -> None:
+    hold(pair.message)
+    pair.model.phase = "held"
+
+
+def hold_in_doubt(pair: Pair) -> None:
+    hold(pair.message, DOUBT)
+    pair.model.phase, pair.model.doubt = "held", DOUBT
+
+
+def write(pair: Pair) -> None:
+    assert begin_writing(pair.message) == (pair.model.phase == "held")
+    if pair.model.phase == "held":
+        pair.model.phase = "writing"
+
+
+def settle_as(outcome: Outcome) -> Callable[[Pair], None]:
+    def settle_it(pair: Pair) -> None:
+        settle(pair.message, outcome)
+        pair.model.settle(outcome)
+
+    return settle_it
+
+
+def withdraw(pair: Pair) -> None:
+    assert pair.message.withdraw() == pair.model.give_up(DropReason.WITHDRAWN)
+
+
+def drop_closed(pair: Pair) -> None:
+    assert drop(pair.message, DropReason.CLOSED) == pair.model.give_up(DropReason.CLOSED)
+
+
+ALWAYS = (tick, withdraw, drop_closed)
+SETTLING = tuple(settle_as(outcome) for outcome in (SENT, NOT_SENT, UNKNOWN))
+
+# What the buffer and the send task do in each phase; the rest is theirs to keep from doing.
+MOVES: dict[Phase, tuple[Callable[[Pair], None], ...]] = {
+    "new": (enter, *ALWAYS),
+    "waiting": (hold_it, *ALWAYS),
+    "held": (write, *ALWAYS),
+    "writing": (hold_it, hold_in_doubt, *SETTLING, *ALWAYS),
+    "done": (write, *ALWAYS),
+}
+
+
+def every_walk(length: int, walked: tuple[Callable[[Pair], None], ...] = ()) -> int:
+    """Take every walk of that length from the beginning; return how many there were."""
+    pair = Pair()
+    for move in walked:
+        move(pair)
+        pair.check()
+    if length == 0:
+        return 1
+    return sum(every_walk(length - 1, (*walked, move)) for move in MOVES[pair.model.phase])
+
+
+@pytest.mark.contract("O1", "O2", "O5", "O8", "O12")
+def test_every_walk_of_six_steps_ends_in_one_outcome_at_most() -> None:
+    assert every_walk(6) > 3_000
+
+
+class OutgoingMachine(RuleBasedStateMachine):
+    """Longer walks, with and without a deadline, and wrong calls in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Pair()
+        self.started = False
+
+    @precondition(lambda self: not self.started)
+    @rule(deadline=st.sampled_from([math.inf, 5.0, 40.0]))
+    def begin(self, deadline: float) -> None:
+        self.pair = Pair(deadline)
+        self.started = True
+
+    @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(MOVES[self.pair.model.phase]))(self.pair)
+
+    @precondition(lambda self: self.pair.model.phase == "done")
+    @rule(outcome=st.sampled_from([SENT, NOT_SENT, UNKNOWN, Dropped(DropReason.CLOSED)]))
+    def settle_again(self, outcome: Outcome) -> None:
+        with pytest.raises(AssertionError, match="has an outcome already"):
+            settle(self.pair.message, outcome)
+
+    @precondition(lambda self: self.pair.model.phase == "done")
+    @rule(doubt=st.sampled_from([None, DOUBT]))
+    def hold_again(self, doubt: Failed | None) -> None:
+        with pytest.raises(AssertionError, match="is done and must not be tried again"):
+            hold(self.pair.message, doubt)
+
+    @invariant()
+    def agrees(self) -> None:
+        self.pair.check()
+
+
+TestOutgoingMachine = pytest.mark.contract("O1", "O2", "O8")(OutgoingMachine.TestCase)
+
+
+@pytest.mark.contract("O5")
+@pytest.mark.parametrize(
+    ("last", "outcome"),
+    [
+        (SENT, SENT),
+        (NOT_SENT, Failed(ERROR, Certainty.UNKNOWN)),
+        (UNKNOWN, UNKNOWN),
+    ],
+)
+def test_an_earlier_doubt_makes_every_failure_unknown(last: Outcome, outcome: Outcome) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    for doubt in (DOUBT, None):
+        hold(message, doubt)
+        assert begin_writing(message)
+    settle(message, last)
+    assert message.outcome == outcome
+
+
+@pytest.mark.contract("O5")
+@pytest.mark.parametrize("reason", DropReason)
+def test_a_message_in_doubt_that_is_given_up_fails_as_unknown(reason: DropReason) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    newer = Failed(GatewayError("the next answer was lost too"), Certainty.UNKNOWN)
+    hold(message, DOUBT)
+    hold(message, newer)
+    hold(message)
+    assert drop(message, reason)
+    assert message.outcome == newer
+
+
+@pytest.mark.contract("O8")
+@pytest.mark.parametrize("deadline", [0.0, -1.0, -math.inf, 0])
+def test_a_message_that_is_late_from_the_start_is_never_written(deadline: float) -> None:
+    message = OutgoingMessage(PEER, "hello", deadline=deadline, clock=Clock())
+    enter_buffer(message)
+    hold(message)
+    assert not begin_writing(message)
+    assert message.outcome == Dropped(DropReason.EXPIRED)
+
+
+@pytest.mark.contract("O8")
+def test_a_message_that_nobody_has_accepted_does_not_expire() -> None:
+    message = OutgoingMessage(PEER, "hello", deadline=-1.0, clock=Clock())
+    expire(message)
+    assert message.outcome is None
+    enter_buffer(message)
+    assert message.outcome == Dropped(DropReason.EXPIRED)
+
+
+@pytest.mark.contract("O8")
+def test_nothing_expires_a_moment_too_early() -> None:
+    clock = Clock()
+    message = OutgoingMessage(PEER, "hello", deadline=DEADLINE, clock=clock)
+    enter_buffer(message)
+    clock.now = math.nextafter(DEADLINE, 0)
+    expire(message)
+    assert message.outcome is None
+    clock.now = DEADLINE
+    expire(message)
+    assert message.outcome == Dropped(DropReason.EXPIRED)
+
+
+@pytest.mark.contract("O1")
+def test_everybody_who_asked_is_told_once_and_in_order() -> None:
+    message = OutgoingMessage(PEER, "hello")
+    told: list[int] = []
+    for n in range(3):
+        on_done(message, lambda _, n=n: told.append(n))
+    hold(message)
+    begin_writing(message)
+    settle(message, SENT)
+    message.withdraw()
+    assert told == [0, 1, 2]
+
+
+# --- wait() ---
+
+
+async def test_wait_returns_what_the_gateway_said(autojump_clock: MockClock) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    partly = Sent(5, (FailedRecipient("+15550101", "UNREGISTERED_FAILURE"),))
+    results: list[Sent] = []
+
+    async def waiter() -> None:
+        results.append(await message.wait())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(waiter)
+        await wait_all_tasks_blocked()
+        settle(message, partly)
+    assert results == [partly] * 3
+    with assert_checkpoints():
+        assert await message.wait() is partly
+
+
+@pytest.mark.parametrize("reason", DropReason)
+async def test_wait_raises_for_a_drop(reason: DropReason, autojump_clock: MockClock) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    drop(message, reason)
+    with assert_checkpoints(), pytest.raises(MessageDropped, match=reason.value) as caught:
+        await message.wait()
+    assert caught.value.reason is reason
+    assert isinstance(caught.value, SignalError)
+
+
+@pytest.mark.parametrize(
+    ("certainty", "words"), [(Certainty.NOT_SENT, "it was not sent"), (Certainty.UNKNOWN, "is unknown")]
+)
+async def test_wait_raises_for_a_failure_and_says_how_certain_it_is(
+    certainty: Certainty, words: str, autojump_clock: MockClock
+) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    settle(message, Failed(ERROR, certainty))
+    with assert_checkpoints(), pytest.raises(SendFailed, match=f"the link broke .*{words}") as caught:
+        await message.wait()
+    assert caught.value.error is caught.value.__cause__ is ERROR
+    assert caught.value.certainty == certainty.value
+    assert isinstance(caught.value, GatewayError)
+
+
+@pytest.mark.contract("O12")
+async def test_cancelling_a_wait_cancels_the_waiting_only(autojump_clock: MockClock) -> None:
+    message = OutgoingMessage(PEER, "hello", deadline=trio.current_time() + 100)
+    enter_buffer(message)
+    for phase in (enter_buffer, hold, begin_writing):
+        phase(message)
+        with trio.move_on_after(1) as scope:
+            await message.wait()
+        assert scope.cancelled_caught
+        assert message.outcome is None
+    settle(message, SENT)
+    assert await message.wait() is SENT
+
+
+@pytest.mark.contract("O12")
+async def test_a_wait_cancelled_in_advance_tells_nothing(autojump_clock: MockClock) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    settle(message, SENT)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await message.wait()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.contract("O8")
+@pytest.mark.parametrize("held", [False, True])
+async def test_wait_ends_at_the_deadline_of_a_message_that_has_not_left(
+    held: bool, autojump_clock: MockClock
+) -> None:
+    message = OutgoingMessage(PEER, "hello", deadline=trio.current_time() + 5)
+    enter_buffer(message)
+    if held:
+        hold(message)
+    start = trio.current_time()
+    with pytest.raises(MessageDropped, match="expired"):
+        await message.wait()
+    assert trio.current_time() - start == 5
+
+
+@pytest.mark.contract("O5", "O8")
+async def test_wait_ends_at_the_deadline_with_the_doubt_of_an_earlier_attempt(
+    autojump_clock: MockClock,
+) -> None:
+    message = OutgoingMessage(PEER, "hello", deadline=trio.current_time() + 5)
+    hold(message, DOUBT)
+    with pytest.raises(SendFailed, match="the answer was lost"):
+        await message.wait()
+
+
+@pytest.mark.contract("O8")
+async def test_a_message_being_written_outlives_its_deadline(autojump_clock: MockClock) -> None:
+    start = trio.current_time()
+    message = OutgoingMessage(PEER, "hello", deadline=start + 5)
+    ended: list[float] = []
+
+    async def waiter() -> None:
+        assert await message.wait() is SENT
+        ended.append(trio.current_time() - start)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(waiter)
+        await trio.sleep(3)
+        hold(message)
+        assert begin_writing(message)
+        nursery.start_soon(waiter)
+        await trio.sleep(17)
+        assert message.outcome is None
+        assert not message.withdraw()
+        settle(message, SENT)
+    assert ended == [20, 20]
+
+
+@pytest.mark.contract("O8")
+@pytest.mark.parametrize("asked_at", [0, 1, 7])
+async def test_a_message_that_comes_back_from_writing_ends_at_its_deadline(
+    asked_at: float, autojump_clock: MockClock
+) -> None:
+    start = trio.current_time()
+    message = OutgoingMessage(PEER, "hello", deadline=start + 10)
+    hold(message)
+
+    async def waiter() -> None:
+        await trio.sleep(asked_at)
+        with pytest.raises(MessageDropped, match="expired"):
+            await message.wait()
+        assert trio.current_time() - start == 10
+
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = start + 30
+        nursery.start_soon(waiter)
+        await trio.sleep(0.5)
+        assert begin_writing(message)
+        await trio.sleep(5)
+        hold(message)
+    assert not nursery.cancel_scope.cancelled_caught, "nobody told the waiter that it is too late"
+
+
+@pytest.mark.contract("O8")
+async def test_a_message_that_comes_back_too_late_has_expired(autojump_clock: MockClock) -> None:
+    message = OutgoingMessage(PEER, "hello", deadline=trio.current_time() + 1)
+    hold(message)
+    assert begin_writing(message)
+    await trio.sleep(2)
+    hold(message)
+    with pytest.raises(MessageDropped, match="expired"):
+        await message.wait()
+
+
+@pytest.mark.contract("O12")
+async def test_withdrawing_wakes_whoever_waits(autojump_clock: MockClock) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    enter_buffer(message)
+
+    async def waiter() -> None:
+        with pytest.raises(MessageDropped, match="withdrawn"):
+            await message.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(waiter)
+        await wait_all_tasks_blocked()
+        assert message.withdraw()
+        assert not message.withdraw()
+
+
+# --- Making one ---
+
+
+def test_a_message_keeps_what_it_was_made_of() -> None:
+    file = OutgoingAttachment(b"abc", "a.txt", "text/plain", 3)
+    quote = Quote(5, "+15550101", "what?")
+    message = OutgoingMessage(
+        PEER, "hello", attachments=(file,), quote=quote, styled=True, id="mine", deadline=7
+    )
+    assert (message.recipient, message.text, message.id, message.deadline) == (PEER, "hello", "mine", 7.0)
+    assert (message.attachments, message.quote, message.styled) == ((file,), quote, True)
+    assert OutgoingMessage(PEER, "hello").id != OutgoingMessage(PEER, "hello").id
+    assert OutgoingMessage(PEER, "", attachments=(file,)).text == ""
+
+
+@pytest.mark.contract("O3")
+def test_the_size_counts_all_bytes_that_it_keeps_in_memory() -> None:
+    empty = OutgoingMessage(PEER, "x").size - 1
+    assert 0 < empty <= 1024
+    assert OutgoingMessage(PEER, "ü👋").size == empty + 6
+    in_memory = OutgoingAttachment(b"12345", None, "text/plain", 5)
+    assert OutgoingMessage(PEER, "x", attachments=(in_memory,) * 2).size == empty + 1 + 10
+    assert OutgoingMessage(PEER, "x", quote=Quote(1, PEER, "ü👋")).size >= empty + 1 + 6
+
+
+@pytest.mark.parametrize(
+    "text", ["", None, b"bytes", 5, "\udcff", "x" * (MAX_TEXT_BYTES + 1), "ü" * (MAX_TEXT_BYTES // 2 + 1)]
+)
+def test_a_text_that_cannot_be_sent_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="^text: ") as caught:
+        OutgoingMessage(PEER, text)
+    assert caught.value.argument == "text"
+
+
+def test_a_text_of_exactly_the_limit_is_taken() -> None:
+    assert len(OutgoingMessage(PEER, "x" * MAX_TEXT_BYTES).text) == MAX_TEXT_BYTES
+
+
+@pytest.mark.parametrize("deadline", [math.nan, "5", None, True])
+def test_a_deadline_that_is_no_time_is_refused(deadline: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"^deadline: .*trio\.current_time\(\)"):
+        OutgoingMessage(PEER, "hello", deadline=deadline)
+
+
+@pytest.mark.parametrize("deadline", [10**400, -(10**400)], ids=["late", "early"])
+async def test_a_deadline_beyond_all_floats_is_refused_or_works(
+    deadline: float, autojump_clock: MockClock
+) -> None:
+    try:
+        message = OutgoingMessage(PEER, "hello", deadline=deadline)
+    except ConfigurationError as error:
+        assert error.argument == "deadline"
+        return
+    enter_buffer(message)
+    with trio.move_on_after(1):
+        with pytest.raises(MessageDropped, match="expired"):
+            await message.wait()
+        assert deadline < 0
+    assert message.outcome is None or deadline < 0
+
+
+@pytest.mark.parametrize("recipient", ["", "15550100", "somebody", None, 5])
+def test_a_recipient_that_is_no_address_is_refused(recipient: str) -> None:
+    with pytest.raises(ConfigurationError, match="^recipient: "):
+        OutgoingMessage(recipient, "hello")
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "author", "text", "argument"),
+    [
+        (1, PEER, "\udcff", "quote.text"),
+        (1, PEER, b"bytes", "quote.text"),
+        (1, PEER, "x" * (MAX_TEXT_BYTES + 1), "quote.text"),
+        (1, "\udcff", "text", "quote.author"),
+        (1, "somebody", "text", "quote.author"),
+        (-1, PEER, "text", "quote.timestamp"),
+        ("1", PEER, "text", "quote.timestamp"),
+        (1.5, PEER, "text", "quote.timestamp"),
+        (True, PEER, "text", "quote.timestamp"),
+    ],
+)
+def test_a_quote_that_cannot_be_sent_is_refused(
+    timestamp: Any, author: Any, text: Any, argument: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{argument}: ") as caught:
+        Quote(timestamp, author, text)
+    assert caught.value.argument == argument
+
+
+def test_the_repr_shows_the_id_and_the_state_and_nothing_else() -> None:
+    message = OutgoingMessage(PEER, "a secret", id="mine")
+    assert repr(message) == "<OutgoingMessage mine new>"
+    for change, name in ((enter_buffer, "waiting"), (hold, "held"), (begin_writing, "writing")):
+        change(message)
+        assert repr(message) == f"<OutgoingMessage mine {name}>"
+    settle(message, SENT)
+    assert repr(message) == f"<OutgoingMessage mine {SENT}>"
+
+
+def test_certainties_and_reasons_compare_equal_to_their_words() -> None:
+    assert [c.value for c in Certainty] == ["not_sent", "unknown"]
+    assert [r.value for r in DropReason] == ["overflow", "expired", "withdrawn", "closed"]
+    assert Certainty.UNKNOWN == "unknown"
+    assert DropReason.CLOSED == "closed"
+
+
+# --- The ledger ---
+
+
+@pytest.mark.contract("O1")
+def test_the_ledger_balances_for_every_mix_of_outcomes() -> None:
+    kinds: list[Outcome | None] = [
+        None,
+        SENT,
+        *(Dropped(reason) for reason in DropReason),
+        *(Failed(ERROR, certainty) for certainty in Certainty),
+    ]
+    for mix in itertools.product(kinds, repeat=3):
+        ledger = Ledger()
+        for outcome in mix:
+            ledger.accepted += 1
+            if outcome is not None:
+                ledger.enter(outcome)
+        figures = ledger.statistics()
+        assert figures == OutgoingStatistics(
+            3,
+            mix.count(SENT),
+            {reason: n for reason in DropReason if (n := mix.count(Dropped(reason)))},
+            {certainty: n for certainty in Certainty if (n := mix.count(Failed(ERROR, certainty)))},
+        )
+        assert figures.pending == mix.count(None)
+
+
+def test_statistics_taken_do_not_change_afterwards() -> None:
+    ledger = Ledger(accepted=2)
+    before = ledger.statistics()
+    ledger.enter(Dropped(DropReason.CLOSED))
+    assert (before.pending, before.dropped) == (2, {})
