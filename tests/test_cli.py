@@ -78,7 +78,7 @@ def test_control_characters_are_escaped_and_nothing_else(text: str, shown: str) 
 
 
 def test_times_are_readable_and_absurd_ones_are_numbers() -> None:
-    assert iso(1_795_302_674_123) == "2026-11-21T21:51:14.123Z"
+    assert iso(1_795_302_674_123) == "2026-11-21T23:11:14.123Z"
     assert clock(1_795_302_674_123).startswith("2026-11-2")
     assert iso(10**30) == clock(10**30) == str(10**30)
     assert iso(-(10**17)) == str(-(10**17))
@@ -463,9 +463,10 @@ class Listener:
         self.reader_gone = trio.Event()
 
     async def run(self) -> None:
-        self.code = await run_listen(
-            self._settings, write=self._write, wait_reader_gone=self.reader_gone.wait
-        )
+        with trio.fail_after(600):
+            self.code = await run_listen(
+                self._settings, write=self._write, wait_reader_gone=self.reader_gone.wait
+            )
 
     async def _write(self, text: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -518,7 +519,7 @@ async def test_listen_in_json(autojump_clock: MockClock) -> None:
     assert message == {
         "event": "message",
         "timestamp": 1_795_302_700_000,
-        "time": "2026-11-21T21:51:40.000Z",
+        "time": "2026-11-21T23:11:40.000Z",
         "sender": PEER,
         "sender_name": "Peer User",
         "group": None,
@@ -558,7 +559,7 @@ async def test_listen_gives_up_over_a_wrong_token_file_but_not_over_an_expired_o
         await trio.lowlevel.checkpoint()
         return SECRET
 
-    monkeypatch.setattr(Connection, "lasting_token", token)
+    monkeypatch.setattr(Connection, "lasting_token", property(lambda _: token))
     wanted = ("Authorization", f"Bearer {SECRET}")
     async with open_fake_gateway(port=None, require_header=wanted) as gateway, trio.open_nursery() as nursery:
         listener = Listener(gateway)
@@ -567,11 +568,11 @@ async def test_listen_gives_up_over_a_wrong_token_file_but_not_over_an_expired_o
         assert listener.code == Exit.FAILED
         assert "401" in capsys.readouterr().err
         nursery.start_soon(listener.run)
-        await gateway.wait_connected()
+        await trio.sleep(1)
         gateway.reject(401, on="receive")
         gateway.drop()
-        await gateway.wait_disconnected()
-        await gateway.wait_connected()
+        await trio.sleep(10)
+        assert gateway.handshakes == 2
         listener.reader_gone.set()
     assert listener.code == Exit.OK
     assert SECRET not in capsys.readouterr().err

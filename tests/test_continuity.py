@@ -1,11 +1,12 @@
 import itertools
 from collections.abc import Hashable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_signal import Cursor, Gap, GapReason, ReceivedMessage
+from trio_signal import ConfigurationError, Cursor, Gap, GapReason, ReceivedMessage
 from trio_signal._continuity import DuplicateFilter
 from trio_signal._envelopes import decode_frame
 
@@ -125,6 +126,13 @@ def test_a_count_that_nobody_knows_stays_unknown(
     one: int | None, other: int | None, total: int | None
 ) -> None:
     assert Gap(GapReason.OVERFLOW, 1, 2, count=one).extended(since=1, until=2, count=other).count == total
+
+
+@pytest.mark.parametrize("time", ["yesterday", 1795302674.5, -1, True, None])
+def test_a_cursor_whose_time_is_none_is_refused(time: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^cursor\.time: ") as caught:
+        Cursor(time)
+    assert caught.value.argument == "cursor.time"
 
 
 def test_gaps_and_cursors_cannot_be_changed() -> None:

@@ -113,7 +113,7 @@ async def test_a_callable_that_fails_is_a_failed_attempt_and_tells_no_secret(
     source = Source(bad, bad, "good")
     credentials = Credentials({}, source.later if is_async else source.now, None)
     for attempt in (credentials.headers, credentials.renew):
-        with pytest.raises(LinkLost, match="the token callable failed with [A-Za-z]+$") as caught:
+        with pytest.raises(LinkLost, match=r"the token callable failed with [A-Za-z]+$") as caught:
             await attempt()
         assert remedy_for(caught.value) is Remedy.RETRY
         assert SECRET not in str(caught.value)
@@ -131,8 +131,13 @@ async def test_a_callable_that_fails_later_leaves_the_token_before_it() -> None:
     assert await credentials.headers() == [("Authorization", "Bearer one")]
 
 
+async def never() -> str:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
 async def test_a_callable_may_be_cancelled(autojump_clock: MockClock) -> None:
-    credentials = Credentials({}, lambda: trio.sleep_forever(), None)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    credentials = Credentials({}, never, None)
     with trio.move_on_after(60) as scope:
         await credentials.headers()
     assert scope.cancelled_caught
@@ -201,7 +206,7 @@ def test_a_wrong_header_is_refused_by_name_and_never_shown(headers: Any, words: 
     ids=ascii,
 )
 def test_a_wrong_token_is_refused_and_never_shown(token: Any) -> None:
-    with pytest.raises(ConfigurationError, match="^token: ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^token: ") as caught:
         Credentials({}, token, None)
     assert caught.value.argument == "token"
     assert SECRET not in str(caught.value)
@@ -248,8 +253,7 @@ def test_what_is_accepted_the_protocol_libraries_accept_too(text: str, as_name: 
 def test_a_token_that_is_accepted_fits_a_header(text: str) -> None:
     try:
         credentials = Credentials({}, text, None)
-    except ConfigurationError as error:
-        assert error.argument == "token"
+    except ConfigurationError:
         return
     sent = trio.run(credentials.headers)
     h11.Request(method="GET", target="/", headers=[("Host", "h"), *sent])

@@ -158,8 +158,7 @@ def test_a_wrong_url_is_never_repeated(url: str) -> None:
 def test_any_text_is_an_address_or_a_named_error(text: str, start: str) -> None:
     try:
         address = parse_url(start + text)
-    except ConfigurationError as error:
-        assert error.argument == "url"
+    except ConfigurationError:
         return
     assert isinstance(address, Address)
     assert 0 < address.port < 65536

@@ -37,7 +37,7 @@ def caused(error: BaseException, cause: BaseException) -> BaseException:
 
 
 def during(error: BaseException, context: BaseException, *, hidden: bool = False) -> BaseException:
-    """Return the error as raising it while ``context`` was handled leaves it; ``hidden``: with ``from None``."""
+    """Return the error as raising it (``hidden``: ``from None``) while ``context`` was handled leaves it."""
     error.__context__ = context
     error.__suppress_context__ = hidden
     return error

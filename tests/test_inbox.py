@@ -265,7 +265,7 @@ async def test_a_challenge_is_told_however_full_it_is_but_only_once(autojump_clo
     inbox = Inbox(max_items=1)
     inbox.put([message(0), message(1), challenge(2), challenge(3), message(4)], time=5)
     inbox.close()
-    assert [item async for item in items(inbox)] == [
+    assert await all_items(inbox) == [
         message(0),
         Gap(GapReason.OVERFLOW, 5, 5, count=1),
         challenge(2),
@@ -274,14 +274,14 @@ async def test_a_challenge_is_told_however_full_it_is_but_only_once(autojump_clo
     assert inbox.statistics().overflowed == 2
 
 
-async def items(inbox: Inbox) -> Any:
-    """Iterate until the inbox is closed and empty."""
+async def all_items(inbox: Inbox) -> list[Event]:
+    """Take until the inbox is closed and empty."""
+    items: list[Event] = []
     while True:
         try:
-            item = await inbox.take()
+            items.append(await inbox.take())
         except trio.EndOfChannel:
-            return
-        yield item
+            return items
 
 
 def test_the_oldest_of_a_gap_is_when_it_began() -> None:
@@ -316,7 +316,7 @@ def test_by_default_it_holds_ten_thousand_items_of_sixty_four_mebibytes() -> Non
     ],
 )
 def test_a_wrong_option_is_refused_by_name(arguments: tuple[Any, ...], name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{name}: ") as caught:
+    with pytest.raises(ConfigurationError, match=rf"^{name}: ") as caught:
         Inbox(*arguments)
     assert caught.value.argument == name
 

@@ -135,19 +135,11 @@ def test_asking_again_and_again_earns_nothing() -> None:
         ({"count": 1, "burst": -1}, "burst"),
         ({"count": 1, "burst": 1.5}, "burst"),
         ({"count": 1, "burst": math.nan}, "burst"),
+        pytest.param({"count": 1, "burst": 10**400}, "burst", id="a huge burst"),
     ],
     ids=str,
 )
 def test_a_wrong_limit_is_refused_by_name(arguments: dict[str, Any], name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^rate_limit.{name}: ") as caught:
+    with pytest.raises(ConfigurationError, match=rf"^rate_limit.{name}: ") as caught:
         RateLimit(**arguments)
     assert caught.value.argument == f"rate_limit.{name}"
-
-
-def test_a_burst_beyond_all_floats_is_refused_or_works() -> None:
-    try:
-        limit = RateLimit(1, burst=10**400)
-    except ConfigurationError as error:
-        assert error.argument == "rate_limit.burst"
-    else:
-        assert TokenBucket(limit, 0).delay(0) == 0

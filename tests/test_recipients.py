@@ -29,8 +29,8 @@ NO_NUMBERS = [
     "+1555O100",
     "+15550100\n",
     " +15550100",
-    "+١٥٥٥٠١٠٠",
-    "+1555010٠",
+    "+\N{ARABIC-INDIC DIGIT ONE}\N{ARABIC-INDIC DIGIT FIVE}",
+    "+1555010\N{ARABIC-INDIC DIGIT ZERO}",
     "tel:+15550100",
 ]
 NOTHING = [
@@ -92,7 +92,7 @@ def test_what_is_no_number_is_refused_by_name(number: str) -> None:
 
 @pytest.mark.parametrize("value", [None, 15550100, b"+15550100", ["+15550100"], 1.5], ids=repr)
 def test_what_is_no_text_is_refused(value: object) -> None:
-    with pytest.raises(ConfigurationError, match="^account: "):
+    with pytest.raises(ConfigurationError, match=r"^account: "):
         check_number("account", value)
     with pytest.raises(ConfigurationError, match=r"^quote\.author: "):
         check_recipient(value, argument="quote.author")

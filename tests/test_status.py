@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 import trio
@@ -35,8 +36,7 @@ def change_once(log: StateLog) -> None:
 
 
 async def read(changes: StateChanges, seen: list[StateChange]) -> None:
-    async for change in changes:
-        seen.append(change)
+    seen += [change async for change in changes]
 
 
 def run(main: Callable[..., Awaitable[object]], *args: object) -> None:
@@ -253,8 +253,12 @@ async def test_listeners_are_called_at_once_in_their_order_and_see_the_new_state
 ) -> None:
     log = new_log()
     heard: list[tuple[str, ConnectionState, ConnectionState]] = []
+
+    def hear(name: str, change: StateChange) -> None:
+        heard.append((name, change.current, log.state))
+
     for name in "ab":
-        log.listen(lambda change, name=name: heard.append((name, change.current, log.state)))
+        log.listen(partial(hear, name))
     change_once(log)
     assert heard == [("a", RECONNECTING, RECONNECTING), ("b", RECONNECTING, RECONNECTING)]
 

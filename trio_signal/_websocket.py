@@ -132,7 +132,7 @@ class WebSocketLink:
 
     def __init__(self, connection: trio_websocket.WebSocketConnection, stream: LinkStream) -> None:
         self._connection = connection
-        self._closing = False
+        self._goodbye: trio.Event | None = None
         self.stream: Final = stream
 
     async def receive(self) -> list[str | bytes]:
@@ -143,13 +143,14 @@ class WebSocketLink:
         Raises:
             LinkLost: the connection has ended.
         """
-        try:
-            messages = [await self._connection.get_message()]
-        except trio_websocket.ConnectionClosed as error:
-            if self._closing:
-                # Closing goes on in another task, which still needs the connection.
-                await trio.sleep_forever()
-            raise await self._ended(error.reason) from error
+        messages: list[str | bytes] = []
+        with suppress(trio_websocket.ConnectionClosed):
+            messages.append(await self._connection.get_message())
+        if not messages and self._goodbye is not None:
+            # Closing goes on in another task, which still needs the connection.
+            await self._goodbye.wait()
+        if not messages:
+            raise await self._ended()
         # No public way asks for what is queued already; one at a time would wake the application for each.
         queue = self._connection._recv_channel  # noqa: SLF001
         while queue.statistics().current_buffer_used:
@@ -168,31 +169,37 @@ class WebSocketLink:
             return
         await trio.sleep_forever()
 
-    async def _ended(self, reason: trio_websocket.CloseReason | None) -> LinkLost:
+    async def _ended(self) -> LinkLost:
         """Name the end; tell the other side if it broke the protocol, which trio-websocket does not."""
         await trio.lowlevel.checkpoint()
+        error = self.end()
+        if not self.stream.close_sent and error.close_code is not None:
+            with trio.move_on_after(_LAST_WORD), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.stream.send_all(FrameProtocol(client=True, extensions=[]).close(error.close_code))
+        return error
+
+    def end(self) -> LinkLost:
+        """Say how a connection ended that has."""
+        reason = self._connection.closed
         code = reason.code if reason else 1002
         words = f": {reason.reason!r}" if reason and reason.reason else ""
         if code == 1006:
             return LinkLost("the connection ended without a close frame", reason=Reason.CONNECTION_LOST)
         if code == 1009 and _TOO_BIG in words:
-            return LinkLost(f"a message was too large{words}", reason=Reason.CONNECTION_LOST, close_code=code)
-        if not self.stream.close_sent:
-            with trio.move_on_after(_LAST_WORD), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.stream.send_all(FrameProtocol(client=True, extensions=[]).close(code))
-            return LinkLost(
-                f"the gateway broke the WebSocket protocol{words}",
-                reason=Reason.CONNECTION_LOST,
-                close_code=code,
-            )
-        return LinkLost(
-            f"the WebSocket was closed with {code}{words}", reason=Reason.CLOSED_BY_GATEWAY, close_code=code
-        )
+            what, kind = f"a message was too large{words}", Reason.CONNECTION_LOST
+        elif self.stream.close_sent:
+            what, kind = f"the WebSocket was closed with {code}{words}", Reason.CLOSED_BY_GATEWAY
+        else:
+            what, kind = f"the gateway broke the WebSocket protocol{words}", Reason.CONNECTION_LOST
+        return LinkLost(what, reason=kind, close_code=code)
 
     async def close(self) -> None:
         """Say goodbye (1000) and wait for the answer; no time limit of its own. A checkpoint."""
-        self._closing = True
-        await self._connection.aclose()
+        self._goodbye = trio.Event()
+        try:
+            await self._connection.aclose()
+        finally:
+            self._goodbye.set()
 
 
 @asynccontextmanager
@@ -216,6 +223,7 @@ async def open_websocket(
         GatewayRefused: the answer to the handshake was 401 or 403.
     """
     watched = LinkStream(stream)
+    link: WebSocketLink | None = None
     try:
         async with trio.open_nursery() as nursery:
             connect = partial(
@@ -229,10 +237,11 @@ async def open_websocket(
                 max_message_size=max_message_size,
                 receive_buffer_size=_READ,
             )
-            yield WebSocketLink(await _shake_hands(connect, watched), watched)
+            link = WebSocketLink(await _shake_hands(connect, watched), watched)
+            yield link
             nursery.cancel_scope.cancel()
     except ExceptionGroup as group:
-        raise _told(group) from group
+        raise _told(group, link) from group
     finally:
         await trio.aclose_forcefully(stream)
 
@@ -287,7 +296,7 @@ def rejected(status: int, wait: float | None) -> GatewayError:
     )
 
 
-def _told(group: ExceptionGroup[Exception]) -> Exception:
+def _told(group: ExceptionGroup[Exception], link: WebSocketLink | None) -> Exception:
     """Pick what a group of errors of one connection says to whoever wants to reconnect."""
     leaf = told(group)
     if isinstance(leaf, trio_websocket.ConnectionRejected):
@@ -295,6 +304,9 @@ def _told(group: ExceptionGroup[Exception]) -> Exception:
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in leaf.headers or ()
         }
         return rejected(leaf.status_code, retry_after(headers))
+    if isinstance(leaf, _PROTOCOL_ERRORS) and link is not None:
+        # trio-websocket trips over its own close frame when more of a message comes that was too large already.
+        return link.end()
     if isinstance(leaf, _PROTOCOL_ERRORS):
         return LinkLost(f"the gateway does not speak WebSocket: {leaf}")
     return leaf

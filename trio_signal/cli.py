@@ -37,9 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(error)
         return Exit.USAGE
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
             raise
-        complain(f"this command needs {error.name}; install it with: pip install 'trio-signal[cli]'")
+        complain(f"this command needs {package}; install it with: pip install 'trio-signal[cli]'")
         return Exit.USAGE
     except KeyboardInterrupt:
         # Before or after the command's own work, which takes signals in its own way.

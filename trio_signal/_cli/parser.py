@@ -95,7 +95,7 @@ COMMANDS: Final = (
     Command(
         name="listen",
         help="print the messages that arrive",
-        description="Print the messages that arrive, and the gaps where some may be missing, until Ctrl-C.",
+        description="Print the messages that arrive, and the gaps between them, until Ctrl-C.",
         options=(*CONNECTION, JSON, LOG_LEVEL.but(default="error", default_text="error")),
     ),
     Command(

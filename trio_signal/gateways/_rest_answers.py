@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from .._attachments import OutgoingAttachment
 from .._errors import AnswerError, ConfigurationError, LinkLost, SignalError
 from .._outgoing import Certainty, Failed, FailedRecipient, OutgoingMessage, Sent
 from .._recipients import is_group
@@ -88,13 +89,17 @@ async def _pieces(  # noqa: ASYNC900, ASYNC911
     joint = opening
     for head, attachment in zip(heads, message.attachments, strict=True):
         yield joint + head  # noqa: ASYNC911
-        try:
-            async for piece in attachment.encoded():
-                yield piece
-        except (OSError, ConfigurationError) as error:
-            raise LocalFileError(f"an attachment could not be read while sending: {error}") from error
+        for start in attachment.starts():
+            yield await _read_piece(attachment, start)
         joint = b'","'
     yield b'"]}'  # noqa: ASYNC911
+
+
+async def _read_piece(attachment: OutgoingAttachment, start: int) -> bytes:
+    try:
+        return await attachment.encoded(start)
+    except (OSError, ConfigurationError) as error:
+        raise LocalFileError(f"an attachment could not be read while sending: {error}") from error
 
 
 def read_answer(status: int, body: bytes, *, recipient: str, wait: float | None) -> SendResult:
