@@ -784,6 +784,19 @@ async def test_drop_is_a_bare_end(transport: str, autojump_clock: MockClock) -> 
         assert await wire.ends()
 
 
+async def test_drop_http_leaves_receive_sockets(transport: str, autojump_clock: MockClock) -> None:
+    async with (
+        open_fake_gateway() as gateway,
+        receiver(gateway, transport) as wire,
+        wire_to(gateway, transport) as http,
+    ):
+        assert (await http.ask("GET", "/v1/health"))[0] == 204
+        gateway.drop_http()
+        assert await http.ends()
+        payload = gateway.deliver()
+        assert await wire.text() == payload
+
+
 async def test_reset(transport: str, autojump_clock: MockClock) -> None:
     async with open_fake_gateway() as gateway, receiver(gateway, transport) as wire:
         gateway.reset()

@@ -173,4 +173,10 @@ def bad_certificate(address: Address, error: ssl.SSLCertVerificationError) -> Ce
 def _words(error: OSError) -> str:
     """Say what an OSError means; Trio hides the cause behind a summary when there were several addresses."""
     causes = getattr(error.__cause__, "exceptions", None) or [error.__cause__ or error]
-    return "; ".join(sorted({str(getattr(c, "strerror", None) or c) for c in causes}))
+    return "; ".join(sorted({_reason(cause) for cause in causes}))
+
+
+def _reason(error: BaseException) -> str:
+    words = str(getattr(error, "strerror", None) or error)
+    # Trio puts the address before the words, which are said with it already.
+    return re.sub(r"^Error connecting to \(.*\): ", "", words)

@@ -150,7 +150,12 @@ class _Connection:
         while True:
             event = self._h11.next_event()
             if event is h11.NEED_DATA:
-                self._h11.receive_data(bytes(await self.stream.receive_some(_PIECE)))
+                data = bytes(await self.stream.receive_some(_PIECE))
+                if not data and response is None:
+                    raise httpx.RemoteProtocolError(
+                        "the gateway ended the connection without an answer", request=request
+                    )
+                self._h11.receive_data(data)
             elif isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data):

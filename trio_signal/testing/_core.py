@@ -106,6 +106,12 @@ class Core:
         for link in self.links:
             link.end()
 
+    def end_http(self) -> None:
+        """End every connection that is no receive socket."""
+        for link in self.links:
+            if not any(sock.is_on(link) for sock in self.room.sockets):
+                link.end()
+
     def set_slice_size(self, size: int | None) -> None:
         """Have every connection, open or to come, write in slices."""
         self.slice_size = size

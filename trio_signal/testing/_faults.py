@@ -69,6 +69,10 @@ class Faults:
         for sock in tuple(self._core.room.sockets):
             sock.drop()
 
+    def drop_http(self) -> None:
+        """End every connection at once that is no receive socket: idle ones kept alive, and requests in work."""
+        self._core.end_http()
+
     def reset(self) -> None:
         """End every receive socket at once with a TCP reset."""
         for sock in tuple(self._core.room.sockets):

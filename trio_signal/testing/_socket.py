@@ -142,6 +142,10 @@ class ReceiveSocket:
         """Whether all that was queued has been written."""
         return self._messages.idle and self._control.idle
 
+    def is_on(self, link: Link) -> bool:
+        """Whether this socket uses ``link``. For the gateway's own use."""
+        return self._link is link
+
     def offer(self, items: Sequence[Outgoing]) -> None:
         """Take the frames of one message, or lose them and count that. For the gateway's own use."""
         counters = self._room.records.counters
