@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +65,7 @@ class Program:
 
     async def line(self) -> str | None:
         """Wait for the next line of its standard output; None at the end."""
+        await trio.lowlevel.checkpoint()
         assert self._process.stdout is not None
         while b"\n" not in self._unread:
             data = bytes(await self._process.stdout.receive_some())
@@ -95,7 +96,7 @@ class Program:
 
 
 @asynccontextmanager
-async def started(*arguments: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Program]:
+async def started(*arguments: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[Program]:
     """Start it; kill it if it still runs at the end."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "trio_signal", *arguments],
@@ -106,6 +107,7 @@ async def started(*arguments: str, env: Mapping[str, str] | None = None) -> Asyn
     )
     try:
         with trio.fail_after(_PATIENCE):
+            await trio.lowlevel.checkpoint()
             yield Program(process)
     finally:
         if process.returncode is None:

@@ -1,5 +1,6 @@
 """A client on a fake gateway in memory, on a virtual clock, and what can be asked about both from outside."""
 
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -234,7 +235,7 @@ def check_gaps(gaps: Sequence[Gap]) -> None:
     """Gaps do not run backwards and come in the order of time."""
     for gap in gaps:
         assert gap.since <= gap.until
-    for earlier, later in zip(gaps, gaps[1:], strict=False):
+    for earlier, later in itertools.pairwise(gaps):
         assert earlier.until <= later.since
 
 

@@ -1,7 +1,8 @@
 """Each public coroutine, cancelled at its first, second, third … checkpoint (contract O9, O12, C5).
 
 The checkpoints are counted by an instrument: a scope is cancelled just before the task
-under test, or any task at all, runs for the n-th time. The sweep ends with the n at which nothing is left to cancel.
+under test, or any task at all, runs for the n-th time. The sweep ends with the n at which
+nothing is left to cancel.
 """
 
 from collections.abc import Awaitable, Callable
@@ -78,7 +79,9 @@ def client_of(gateway: FakeGateway, **options: Any) -> AbstractAsyncContextManag
 
 @pytest.mark.contract("C5", "O1", "O9")
 @pytest.mark.parametrize("trouble", ["none", "hang", "lost"])
-async def test_the_whole_client_can_be_cancelled_anywhere(autojump_clock: trio.abc.Clock, trouble: str) -> None:
+async def test_the_whole_client_can_be_cancelled_anywhere(
+    autojump_clock: trio.abc.Clock, trouble: str
+) -> None:
     outcomes: set[str] = set()
 
     async def scene(step: int) -> bool:
@@ -155,7 +158,7 @@ async def _deliver_slowly(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.contract("O1", "O3", "O12")
-async def test_a_cancelled_send_message_is_accepted_whole_or_not_at_all(autojump_clock: trio.abc.Clock) -> None:
+async def test_a_cancelled_send_message_is_accepted_or_not(autojump_clock: trio.abc.Clock) -> None:
     async def scene(step: int) -> bool:
         accepted: list[OutgoingMessage] = []
         async with open_fake_gateway(port=None) as gateway:
@@ -248,7 +251,7 @@ async def test_a_cancelled_take_leaves_the_message_in_the_buffer_or_returns_it(
 
 
 @pytest.mark.contract("R8")
-async def test_events_are_taken_once_however_many_takers_are_cancelled(autojump_clock: trio.abc.Clock) -> None:
+async def test_events_are_taken_once_whoever_is_cancelled(autojump_clock: trio.abc.Clock) -> None:
     got: list[str | None] = []
     async with open_fake_gateway(port=None) as gateway, client_of(gateway) as signal:
         await signal.wait_state(ConnectionState.CONNECTED)

@@ -438,17 +438,6 @@ async def test_a_group_of_which_a_cancellation_is_a_part_is_not_wrapped_again(
         assert [type(error) for error in caught.value.exceptions] == [_Oops]
 
 
-async def _raise() -> None:
-    await trio.lowlevel.checkpoint()
-    raise _Oops
-
-
-async def _cancelled() -> None:
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await trio.sleep_forever()
-
-
 @pytest.mark.contract("C5", "O1", "O2", "O9")
 @pytest.mark.parametrize("way", ["exception", "cancellation"])
 @pytest.mark.parametrize(
@@ -869,8 +858,9 @@ async def test_a_wrong_message_is_named_and_not_accepted(
 ) -> None:
     async with open_gateway() as gateway:
         async with connected(gateway, max_attachment_bytes=2_000_000) as signal:
+            given: dict[str, Any] = {"recipient": PEER, "text": "hi"} | message
             with pytest.raises(ConfigurationError) as caught:
-                await signal.send_message(**({"recipient": PEER, "text": "hi"} | message))
+                await signal.send_message(**given)
             assert caught.value.argument == next(iter(message))
             assert signal.statistics().buffer.outgoing.accepted == 0
             await (await signal.send_message(PEER, "the next one")).wait()

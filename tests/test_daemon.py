@@ -1,7 +1,7 @@
 import json
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Input:
 
     async def read(self) -> bytes:
         """Wait for what was written."""
+        await trio.lowlevel.checkpoint()
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
@@ -100,7 +101,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running(gateway: FakeGateway, *, level: str = "info", **options: Any) -> AsyncIterator[Daemon]:
+async def running(gateway: FakeGateway, *, level: str = "info", **options: Any) -> AsyncGenerator[Daemon]:
     """Run a daemon for the length of a block, which must end it or see it end."""
     daemon = Daemon(gateway, options, level=level)
     async with trio.open_nursery() as nursery:
@@ -119,43 +120,50 @@ async def test_it_tells_how_it_was_configured(autojump_clock: MockClock) -> None
             await gateway.wait_connected()
         [started_event] = [each for each in daemon.events if each["event"] == "daemon_started"]
         assert daemon.events[0] == started_event
-        assert started_event.items() >= {
-            "connection_resilience": "enabled",
-            "reconnection_backoff": "exponential_1s_to_8s",
-            "reconnection_jitter": True,
-            "message_buffer_size": 7,
-            "overflow": "error",
-            "delivery": "at_most_once",
-            "gateway": "http://127.0.0.1:8080",
-            "account": gateway.account,
-        }.items()
+        assert (
+            started_event.items()
+            >= {
+                "connection_resilience": "enabled",
+                "reconnection_backoff": "exponential_1s_to_8s",
+                "reconnection_jitter": True,
+                "message_buffer_size": 7,
+                "overflow": "error",
+                "delivery": "at_most_once",
+                "gateway": "http://127.0.0.1:8080",
+                "account": gateway.account,
+            }.items()
+        )
     assert "hidden-path" not in json.dumps(daemon.events)
 
 
 async def test_the_defaults_are_the_ones_that_were_asked_for() -> None:
-    async with open_fake_gateway() as gateway:
-        async with started("daemon", "--json", "--gateway", gateway.url, "--account", gateway.account) as process:
-            event = await process.event("daemon_started")
-            assert event["connection_resilience"] == "enabled"
-            assert event["reconnection_backoff"] == "exponential_1s_to_60s"
-            assert event["message_buffer_size"] == 100
-            process.signal(signal.SIGTERM)
-            assert (await process.end()).code == 0
+    async with (
+        open_fake_gateway() as gateway,
+        started("daemon", "--json", "--gateway", gateway.url, "--account", gateway.account) as process,
+    ):
+        event = await process.event("daemon_started")
+        assert event["connection_resilience"] == "enabled"
+        assert event["reconnection_backoff"] == "exponential_1s_to_60s"
+        assert event["message_buffer_size"] == 100
+        process.signal(signal.SIGTERM)
+        assert (await process.end()).code == 0
 
 
 @pytest.mark.contract("C1", "C2")
 async def test_every_change_of_state_is_told_in_order_and_none_is_missed(autojump_clock: MockClock) -> None:
-    async with open_fake_gateway(port=None) as gateway:
-        async with running(gateway) as daemon:
-            for number in range(1, 6):
-                await gateway.wait_handshakes(number)
-                await trio.sleep(0.5)
-                gateway.drop()
-            gateway.refuse(2)
-            await gateway.wait_handshakes(6)
-            await trio.sleep(1)
+    async with open_fake_gateway(port=None) as gateway, running(gateway) as daemon:
+        for number in range(1, 6):
+            await gateway.wait_handshakes(number)
+            await trio.sleep(0.5)
+            gateway.drop()
+        gateway.refuse(2)
+        await gateway.wait_handshakes(6)
+        await trio.sleep(1)
     told = daemon.told("connection_status_changed", "previous", "current", "reason")
-    assert [previous for previous, _, _ in told] == ["disconnected", *(current for _, current, _ in told[:-1])]
+    assert [previous for previous, _, _ in told] == [
+        "disconnected",
+        *(current for _, current, _ in told[:-1]),
+    ]
     lost = [
         ("connected", "disconnected", "connection_lost"),
         ("disconnected", "reconnecting", "retry"),
@@ -220,17 +228,16 @@ async def test_it_tells_that_messages_came_but_not_what_they_say(autojump_clock:
 
 @pytest.mark.contract("R3")
 async def test_it_tells_gaps_what_it_cannot_read_and_challenges(autojump_clock: MockClock) -> None:
-    async with open_fake_gateway(port=None) as gateway:
-        async with running(gateway) as daemon:
-            await gateway.wait_connected()
-            gateway.deliver_raw("secret garbage")
-            gateway.deliver_error("rate limited")
-            gateway.script_send(rate_limited(("challenge-1", ""), retry_after=30))
-            daemon.input.line(recipient=PEER, text="hi", id="a")
-            await gateway.wait_received(1)
-            await trio.sleep(1)
-            gateway.drop()
-            await trio.sleep(5)
+    async with open_fake_gateway(port=None) as gateway, running(gateway) as daemon:
+        await gateway.wait_connected()
+        gateway.deliver_raw("secret garbage")
+        gateway.deliver_error("rate limited")
+        gateway.script_send(rate_limited(("challenge-1", ""), retry_after=30))
+        daemon.input.line(recipient=PEER, text="hi", id="a")
+        await gateway.wait_received(1)
+        await trio.sleep(1)
+        gateway.drop()
+        await trio.sleep(5)
     [(reason, since, until, count)] = daemon.told("gap", "reason", "since", "until", "count")
     assert (reason, count) == ("gateway", None)
     assert since < until
@@ -246,7 +253,7 @@ async def test_the_librarys_warnings_are_events_and_debug_shows_all_of_it(autoju
         async with running(gateway) as daemon:
             await gateway.wait_connected()
         [(message, logger)] = daemon.told("library", "message", "logger")
-        assert "hides /v1/accounts" in message
+        assert "/v1/accounts" in message
         assert logger == "trio_signal.gateway"
         async with running(gateway, level="debug") as daemon:
             await gateway.wait_connected()
@@ -281,22 +288,24 @@ async def test_it_sends_the_lines_of_its_input_and_tells_each_outcome(autojump_c
     assert third["outcome"] == "sent"
     assert third["id"]
     [ledger] = [event for event in daemon.events if event["event"] == "daemon_stopped"]
-    assert ledger.items() >= {"accepted": 3, "sent": 2, "dropped": 0, "failed": 1, "pending": 0, "unsent": 0}.items()
+    assert (
+        ledger.items()
+        >= {"accepted": 3, "sent": 2, "dropped": 0, "failed": 1, "pending": 0, "unsent": 0}.items()
+    )
     assert daemon.code == Exit.OK
 
 
 async def test_bad_lines_are_reported_without_their_content_and_skipped(autojump_clock: MockClock) -> None:
-    async with open_fake_gateway(port=None) as gateway:
-        async with running(gateway) as daemon:
-            daemon.input.raw(b"private nonsense\n")
-            daemon.input.line(recipient=PEER)
-            daemon.input.line(recipient=PEER, text="x", colour="private")
-            daemon.input.line(recipient="private", text="x", id="d")
-            daemon.input.line(recipient=PEER, text="", id="e")
-            daemon.input.raw(b"\xff\xfe\n" + b"[" * 100_000 + b"\n")
-            daemon.input.line(recipient=PEER, text="good", id="f")
-            await gateway.wait_received(1)
-            await trio.sleep(1)
+    async with open_fake_gateway(port=None) as gateway, running(gateway) as daemon:
+        daemon.input.raw(b"private nonsense\n")
+        daemon.input.line(recipient=PEER)
+        daemon.input.line(recipient=PEER, text="x", colour="private")
+        daemon.input.line(recipient="private", text="x", id="d")
+        daemon.input.line(recipient=PEER, text="", id="e")
+        daemon.input.raw(b"\xff\xfe\n" + b"[" * 100_000 + b"\n")
+        daemon.input.line(recipient=PEER, text="good", id="f")
+        await gateway.wait_received(1)
+        await trio.sleep(1)
     told = daemon.told("line_skipped", "line", "id", "problem")
     assert [(line, message_id) for line, message_id, _ in told] == [
         (1, None),
@@ -391,7 +400,9 @@ async def test_what_could_not_be_sent_in_time_is_named_and_the_exit_code_says_so
     assert outcomes["a"].items() >= {"outcome": "failed", "certainty": "unknown"}.items()
     assert outcomes["b"].items() >= {"outcome": "dropped", "reason": "closed"}.items()
     assert outcomes["c"].items() >= {"outcome": "dropped", "reason": "closed"}.items()
-    assert daemon.told("daemon_stopped", "accepted", "dropped", "failed", "pending", "unsent") == [(3, 2, 1, 0, 3)]
+    assert daemon.told("daemon_stopped", "accepted", "dropped", "failed", "pending", "unsent") == [
+        (3, 2, 1, 0, 3)
+    ]
 
 
 @pytest.mark.contract("C5")
@@ -450,10 +461,9 @@ async def test_a_stop_before_the_first_connection_is_clean(autojump_clock: MockC
 async def test_a_gateway_that_cannot_serve_ends_it_with_one_sentence(
     options: dict[str, Any], words: str, autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with open_fake_gateway(port=None, **options) as gateway:
-        async with running(gateway, token=SECRET) as daemon:
-            daemon.input.line(recipient=PEER, text="a", id="a")
-            await daemon.ended.wait()
+    async with open_fake_gateway(port=None, **options) as gateway, running(gateway, token=SECRET) as daemon:
+        daemon.input.line(recipient=PEER, text="a", id="a")
+        await daemon.ended.wait()
     assert daemon.code == Exit.FAILED
     captured = capsys.readouterr()
     assert words in captured.err
@@ -464,9 +474,8 @@ async def test_a_gateway_that_cannot_serve_ends_it_with_one_sentence(
 async def test_a_bad_argument_that_only_the_library_knows_is_a_usage_error(
     autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with open_fake_gateway(port=None) as gateway:
-        async with running(gateway, buffer_size=0) as daemon:
-            await daemon.ended.wait()
+    async with open_fake_gateway(port=None) as gateway, running(gateway, buffer_size=0) as daemon:
+        await daemon.ended.wait()
     assert daemon.code == Exit.USAGE
     assert daemon.events == []
     assert "--buffer-size (environment variable TRIO_SIGNAL_BUFFER_SIZE): " in capsys.readouterr().err
@@ -610,5 +619,3 @@ async def test_no_token_comes_out_whatever_goes_wrong() -> None:
             assert ended.code == 1, arguments
             assert "401" in ended.out + ended.err
             assert SECRET not in ended.out + ended.err
-
-

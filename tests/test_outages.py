@@ -2,9 +2,9 @@
 
 import gc
 import itertools
-import os
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -305,6 +305,7 @@ async def _flap(gateway: FakeGateway, seconds: float, *, seed: int, only: str | 
         nursery.start_soon(peer.chat, 20)
         nursery.start_soon(_talk, signal, messages, 120)
         while trio.current_time() < seconds:
+            gateway.drop()
             with trio.move_on_after(rng.uniform(60, 3600)):
                 await PATTERNS[only or rng.choice(list(PATTERNS))](gateway)
         gateway.heal()
@@ -405,7 +406,7 @@ async def test_a_day_of_sending_into_nowhere_uses_bounded_memory(autojump_clock:
 def open_files() -> int:
     """Count this process's open files."""
     gc.collect()
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.contract("C4", "C5")
@@ -419,8 +420,9 @@ async def test_two_hundred_reconnections_on_real_ports_leave_no_file_and_no_task
             tasks, files = living_tasks(), open_files()
             await _reconnect(gateway, signal, range(20, 220))
             assert signal.statistics().generation >= 220
-            assert living_tasks() <= tasks + 2
-            assert open_files() <= files + 2
+            # One each that stayed behind would be 200 more; a connection that is just being made is a few.
+            assert living_tasks() <= tasks + 20
+            assert open_files() <= files + 20
         await settled()
         assert living_tasks() == tasks_before
         assert open_files() == files_before
@@ -452,10 +454,12 @@ async def test_a_hundred_clients_on_real_ports_leave_no_file_and_no_task_behind(
         await settled()
         tasks, files = living_tasks(), open_files()
         for n in range(100):
-            with trio.move_on_after(0.0005 * n), trio.CancelScope():
+            with trio.CancelScope() as scope:
                 async with open_signal_client(gateway.url, gateway.account, close_timeout=0) as signal:
                     await signal.send_message(PEER, "hi")
-                    await trio.sleep_forever()
+                    for _ in range(n):  # each lets the client come a little further
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
         with trio.fail_after(10):
             await gateway.wait_disconnected()
         await settled()

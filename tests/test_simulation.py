@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from trio_signal._errors import told
+
 from .simulation import FAULTS, Violation, run_seed
 
 #: How many worlds each run of the suite visits; ``TRIO_SIGNAL_SEEDS=20000`` visits more.
@@ -20,10 +22,9 @@ def _failure(seed: int) -> str | None:
     try:
         run_seed(seed)
     except Exception as error:  # noqa: BLE001  (whatever it was, the parent fails with it)
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
-        kind = "" if isinstance(error, Violation) else f"seed {seed}: {type(error).__name__}: "
-        return f"{kind}{error}"
+        cause = told(error)
+        kind = "" if isinstance(cause, Violation) else f"seed {seed}: {type(cause).__name__}: "
+        return f"{kind}{cause}"
     return None
 
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 import trio
 
@@ -265,7 +265,7 @@ def _the_one_that_matters(group: BaseExceptionGroup[BaseException]) -> BaseExcep
 
 def _is_only_cancelled(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
+        return cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)[1] is None
     return isinstance(error, trio.Cancelled)
 
 

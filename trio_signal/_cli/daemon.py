@@ -5,7 +5,6 @@
     reporters nursery ── ends by itself once the client has closed and all is told
      ├─ changes of state
      ├─ what arrives
-     ├─ one task for each message that has no outcome yet
      └─ work scope ── cancelled by the second signal
          └─ client ── left at the first signal: sends what waits
              └─ input nursery ── cancelled at the first signal
@@ -14,7 +13,6 @@
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from .._buffer import Overflow
 from .._client import EventStream, SignalClient, open_signal_client
 from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError
-from .._outgoing import Delivery, MessageDropped, OutgoingMessage, SendFailed, Sent
+from .._outgoing import Delivery, Outcome, OutgoingMessage, Sent, on_done
 from .._states import Backoff, ConnectionState
 from .._status import StateChange, StateChanges
 from .connection import Connection
@@ -120,7 +118,7 @@ class _Daemon:
                     self._begin(client)
                     async with trio.open_nursery() as inputs:
                         if read is not None:
-                            inputs.start_soon(self._send_input, client, reporters, read)
+                            inputs.start_soon(self._send_input, client, read)
                         await self._stop.wait()
                         inputs.cancel_scope.cancel(reason="the daemon stops")
         except SignalError as error:
@@ -152,7 +150,7 @@ class _Daemon:
         self._reports.stopping(caught, pending=pending, within=self._settings.close_timeout)
         self._stop.set()
 
-    async def _send_input(self, client: SignalClient, reporters: trio.Nursery, read: Read) -> None:
+    async def _send_input(self, client: SignalClient, read: Read) -> None:
         splitter = LineSplitter()
         lines: deque[tuple[int, bytes]] = deque()
         try:
@@ -160,7 +158,7 @@ class _Daemon:
                 data = await self._next_input(read)
                 lines.extend(splitter.feed(data) if data else splitter.end())
                 while lines:
-                    await self._send_line(client, reporters, *lines[0])
+                    await self._send_line(client, *lines[0])
                     lines.popleft()
                 if not data:
                     break
@@ -180,9 +178,7 @@ class _Daemon:
             self._reports.input_ended()
         return data
 
-    async def _send_line(
-        self, client: SignalClient, reporters: trio.Nursery, number: int, line: bytes
-    ) -> None:
+    async def _send_line(self, client: SignalClient, number: int, line: bytes) -> None:
         """Hand one line's message to the client. A checkpoint; cancelled, the client has not taken it."""
         await trio.lowlevel.checkpoint()
         message_id: str | None = None
@@ -193,7 +189,11 @@ class _Daemon:
         except (BadLine, ConfigurationError, BufferFull) as problem:
             self._reports.line_skipped(number, problem, message_id)
         else:
-            reporters.start_soon(self._report_outcome, message)
+            # Told at the very moment, and so in the true order; a task for each would be woken in any order.
+            if message.outcome is None:
+                on_done(message, self._report_outcome)
+            else:
+                self._report_outcome(message, message.outcome)
 
     def _give_up_line(self, number: int, line: bytes) -> None:
         try:
@@ -204,13 +204,7 @@ class _Daemon:
             self._unsent += 1
             self._reports.not_accepted(letter.id)
 
-    async def _report_outcome(self, message: OutgoingMessage) -> None:
-        await trio.lowlevel.checkpoint()
-        with suppress(MessageDropped, SendFailed):
-            await message.wait()
-        outcome = message.outcome
-        if outcome is None:
-            raise AssertionError("waited for an outcome that is not there")
+    def _report_outcome(self, message: OutgoingMessage, outcome: Outcome) -> None:
         self._reports.outcome(message.id, outcome)
         if self._stop.is_set() and not isinstance(outcome, Sent):
             self._unsent += 1

@@ -33,15 +33,15 @@ class Act:
     name: str
     title: str
     why: str
-    play: Callable[[Stage, trio.Nursery], Awaitable[str]]
+    play: Callable[[Stage], Awaitable[str]]
 
 
-async def _all_is_well(stage: Stage, _: trio.Nursery) -> str:
+async def _all_is_well(stage: Stage) -> str:
     await trio.sleep(2.5)
     return f"{len(stage.record.heard)} messages heard, {len(stage.record.letters)} answered"
 
 
-async def _drop(stage: Stage, _: trio.Nursery) -> str:
+async def _drop(stage: Stage) -> str:
     changes, gaps = stage.client.state_changes(), len(stage.record.gaps)
     await stage.gateway.wait_delivered()
     stage.tell("the gateway ends the connection without a goodbye")
@@ -51,7 +51,7 @@ async def _drop(stage: Stage, _: trio.Nursery) -> str:
     return f"connected again after {took:.1f} s, and told of {len(stage.record.gaps) - gaps} gap"
 
 
-async def _twice_and_garbage(stage: Stage, _: trio.Nursery) -> str:
+async def _twice_and_garbage(stage: Stage) -> str:
     before = stage.client.statistics().receiving
     stage.tell("the next two messages come twice")
     stage.gateway.duplicate(2)
@@ -63,7 +63,7 @@ async def _twice_and_garbage(stage: Stage, _: trio.Nursery) -> str:
     return f"{copies} copies dropped, {unreadable} unreadable frame told; the link stayed up"
 
 
-async def _restart(stage: Stage, nursery: trio.Nursery) -> str:
+async def _restart(stage: Stage) -> str:
     await quiet(stage)
     changes, generation = stage.client.state_changes(), stage.client.statistics().generation
     stage.tell("the gateway is killed")
@@ -71,7 +71,7 @@ async def _restart(stage: Stage, nursery: trio.Nursery) -> str:
     stage.resume()
     await trio.sleep(0.5)
     stage.tell(f"{_BURST} alerts are due, and the gateway is not there")
-    alerts = await stage.alert(_BURST, nursery)
+    alerts = await stage.alert(_BURST)
     await trio.sleep(3.0)
     stage.tell("the gateway is started again")
     await stage.gateway.start()
@@ -85,7 +85,7 @@ async def _restart(stage: Stage, nursery: trio.Nursery) -> str:
     return f"{attempts} attempts; {sent} alerts left in order, the {dropped} oldest were dropped"
 
 
-async def _dead_line(stage: Stage, _: trio.Nursery) -> str:
+async def _dead_line(stage: Stage) -> str:
     changes = stage.client.state_changes()
     await stage.gateway.wait_delivered()
     began = trio.current_time()
@@ -97,23 +97,23 @@ async def _dead_line(stage: Stage, _: trio.Nursery) -> str:
     return f"noticed after {noticed:.1f} s of silence"
 
 
-async def _lost_answer(stage: Stage, nursery: trio.Nursery) -> str:
+async def _lost_answer(stage: Stage) -> str:
     await quiet(stage)
     stage.tell("the gateway will take the next message, and lose its answer")
     stage.gateway.script_send(lost())
     stage.resume()
-    [letter] = await stage.alert(1, nursery)
+    [letter] = await stage.alert(1)
     await outcome_of(letter)
     await trio.sleep(_CALM)
     doubtful = sum(isinstance(letter.outcome, Failed) for letter in stage.record.letters)
     return f"{doubtful} message is 'unknown', and was not sent a second time"
 
 
-async def _signal_cli_away(stage: Stage, nursery: trio.Nursery) -> str:
+async def _signal_cli_away(stage: Stage) -> str:
     await quiet(stage)
     stage.tell("signal-cli is away, and 5 alerts are due")
     stage.gateway.daemon_outage(1.5)
-    alerts = await stage.alert(5, nursery)
+    alerts = await stage.alert(5)
     for alert in alerts:
         await outcome_of(alert)
     stage.tell("signal-cli was back, and the alerts have left")

@@ -123,18 +123,18 @@ class _Demo:
         ) as client:
             stage = Stage(gateway, client, record)
             people.start_soon(stage.follow, client.state_changes())
-            people.start_soon(stage.answer, client.events(), people)
+            people.start_soon(stage.answer, client.events())
             async with trio.open_nursery() as actors:
                 actors.start_soon(self._view.run, stage)
                 actors.start_soon(stage.converse)
-                await self._play_acts(stage, people)
+                await self._play_acts(stage)
                 actors.cancel_scope.cancel(reason="all acts have been played")
         return client.statistics()
 
-    async def _play_acts(self, stage: Stage, people: trio.Nursery) -> None:
+    async def _play_acts(self, stage: Stage) -> None:
         for number, act in enumerate(ACTS, start=1):
             self._view.begin(number, len(ACTS), act)
-            result = await act.play(stage, people)
+            result = await act.play(stage)
             stage.record.results[act.name] = result
             self._view.end(stage, result)
         await quiet(stage)

@@ -12,7 +12,7 @@ from .._client import EventStream, SignalClient
 from .._continuity import Gap
 from .._envelopes import ReceivedMessage, Undecodable
 from .._errors import ClientClosed
-from .._outgoing import Dropped, Failed, MessageDropped, OutgoingMessage, SendFailed
+from .._outgoing import Dropped, Failed, MessageDropped, Outcome, OutgoingMessage, SendFailed, on_done
 from .._states import ConnectionState
 from .._status import StateChange, StateChanges
 from ..testing import FakeGateway, envelopes
@@ -76,13 +76,13 @@ class Stage:
         """Have the correspondent go on."""
         self._may_talk.set()
 
-    async def answer(self, events: EventStream, nursery: trio.Nursery) -> None:
+    async def answer(self, events: EventStream) -> None:
         """Be the bot: answer each message, and take note of gaps. A checkpoint; ends with the client."""
         await trio.lowlevel.checkpoint()
         async for event in events:
             if isinstance(event, ReceivedMessage):
                 self.record.heard.append(event.timestamp or 0)
-                await self._reply(event, nursery)
+                await self._reply(event)
             elif isinstance(event, Gap):
                 self.record.gaps.append(event)
                 length = (event.until - event.since) / 1000
@@ -91,10 +91,10 @@ class Stage:
                 self.record.unreadable += 1
                 self.record.note("recv", f"unreadable: {event.reason}", bad=True)
 
-    async def alert(self, count: int, nursery: trio.Nursery) -> list[OutgoingMessage]:
+    async def alert(self, count: int) -> list[OutgoingMessage]:
         """Have the bot send something of its own, several times. A checkpoint."""
         await trio.lowlevel.checkpoint()
-        return [await self._send(f"alert {number}", nursery) for number in range(1, count + 1)]
+        return [await self._send(f"alert {number}") for number in range(1, count + 1)]
 
     async def settled(self) -> None:
         """Wait until everything that was sent has its outcome. A checkpoint."""
@@ -108,32 +108,30 @@ class Stage:
         async for change in changes:
             self.record.note("link", _sentence(change), bad=change.error is not None)
 
-    async def _reply(self, message: ReceivedMessage, nursery: trio.Nursery) -> None:
+    async def _reply(self, message: ReceivedMessage) -> None:
         await trio.lowlevel.checkpoint()
         try:
-            await self._send(f"you said: {message.text}", nursery, to=message.reply_to)
+            await self._send(f"you said: {message.text}", to=message.reply_to)
         except ClientClosed:
             # The last messages come out of the inbox after the client has been closed.
             self.record.note("send", "closed: no answer to the last message")
 
-    async def _send(self, text: str, nursery: trio.Nursery, *, to: str | None = None) -> OutgoingMessage:
+    async def _send(self, text: str, *, to: str | None = None) -> OutgoingMessage:
         # The number makes each text unique, so that both sides' lists can be compared.
         numbered = f"{next(self._numbers)}. {text}"
         letter = await self.client.send_message(to or envelopes.PEER, numbered)
         self.record.letters.append(letter)
-        nursery.start_soon(self._watch, letter)
+        # Its buffer drops the oldest, so a message has no outcome yet when it is accepted.
+        on_done(letter, self._note_outcome)
         return letter
 
-    async def _watch(self, letter: OutgoingMessage) -> None:
+    def _note_outcome(self, letter: OutgoingMessage, outcome: Outcome) -> None:
         number = letter.text.partition(".")[0]
-        await outcome_of(letter)
-        match letter.outcome:
-            case Dropped(reason):
-                self.record.note("send", f"message {number} dropped: {reason.value}", bad=True)
-            case Failed(error, certainty):
-                self.record.note("send", f"message {number} failed ({certainty.value}): {error}", bad=True)
-            case _:
-                pass
+        if isinstance(outcome, Dropped):
+            self.record.note("send", f"message {number} dropped: {outcome.reason.value}", bad=True)
+        elif isinstance(outcome, Failed):
+            words = f"{outcome.certainty.value}): {outcome.error}"
+            self.record.note("send", f"message {number} failed ({words}", bad=True)
 
 
 async def outcome_of(letter: OutgoingMessage) -> None:

@@ -70,7 +70,7 @@ class Faults:
             sock.drop()
 
     def drop_http(self) -> None:
-        """End every connection at once that is no receive socket: idle ones kept alive, and requests in work."""
+        """End every connection at once that is no receive socket: idle ones, and requests in work."""
         self._core.end_http()
 
     def reset(self) -> None:
