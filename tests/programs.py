@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -84,6 +85,10 @@ class Program:
                 return event
         raise AssertionError(f"the program ended without {name} {fields}; it said:\n{self.seen}")
 
+    async def wait(self) -> int:
+        """Wait for its end without reading what it says."""
+        return await self._process.wait()
+
     async def end(self) -> Finished:
         """Wait for its end."""
         while await self.line() is not None:
@@ -96,10 +101,14 @@ class Program:
 
 
 @asynccontextmanager
-async def started(*arguments: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[Program]:
-    """Start it; kill it if it still runs at the end."""
+async def started(
+    *arguments: str, env: Mapping[str, str] | None = None, redirect: str = ""
+) -> AsyncGenerator[Program]:
+    """Start it, with a shell's redirections if asked for; kill it if it still runs at the end."""
+    program = [sys.executable, "-m", "trio_signal", *arguments]
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "trio_signal", *arguments],
+        # The shell becomes the program, so that signals reach it.
+        ["bash", "-c", f"exec {shlex.join(program)} {redirect}"] if redirect else program,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

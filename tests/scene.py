@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from trio_signal import (
 )
 from trio_signal.testing import FakeGateway, open_fake_gateway
 
-#: What the wall clock shows when Trio's shows 0, in seconds since the epoch; for the gateway and the client alike.
+#: What the wall clock of gateway and client shows when Trio's shows 0, in seconds since the epoch.
 EPOCH: Final = 1_795_302_674.0
 
 #: Who the tests write to.
@@ -56,7 +56,7 @@ def wall_ms() -> int:
 
 
 @asynccontextmanager
-async def open_gateway(*, real_time: bool = False, **options: Any) -> AsyncIterator[FakeGateway]:
+async def open_gateway(*, real_time: bool = False, **options: Any) -> AsyncGenerator[FakeGateway]:
     """Open a fake gateway that is reached in memory only, for at most three days by Trio's clock.
 
     Args:
@@ -82,7 +82,7 @@ def open_client(gateway: FakeGateway, **options: Any) -> AbstractAsyncContextMan
 
 
 @asynccontextmanager
-async def connected(gateway: FakeGateway, **options: Any) -> AsyncIterator[SignalClient]:
+async def connected(gateway: FakeGateway, **options: Any) -> AsyncGenerator[SignalClient]:
     """Open a client and wait until it is CONNECTED."""
     async with open_client(gateway, **options) as signal:
         with trio.fail_after(30):
@@ -269,7 +269,7 @@ def _ms(moment: float) -> int:
 
 
 @contextmanager
-def closing_within(seconds: float) -> Iterator[None]:
+def closing_within(seconds: float) -> Generator[None]:
     """Fail if leaving the block takes longer, on Trio's clock."""
     start = trio.current_time()
     yield
@@ -290,6 +290,3 @@ def saved(cursor: Cursor | None) -> Cursor:
     """Insist on a cursor."""
     assert cursor is not None
     return cursor
-
-
-Predicate = Callable[[], bool]

@@ -1,4 +1,4 @@
-"""The life of a client: opening, the bot of the README, leaving in every way, failing for good, wrong arguments."""
+"""The life of a client: opening, a bot, leaving in every way, failing for good, wrong arguments."""
 
 import base64
 import logging
@@ -25,6 +25,7 @@ from trio_signal import (
     MessageDropped,
     MessageKind,
     OutgoingAttachment,
+    OutgoingMessage,
     PermanentError,
     Quote,
     RateLimit,
@@ -408,13 +409,11 @@ async def test_what_ends_a_program_arrives_bare_too(
     autojump_clock: MockClock, kind: type[BaseException]
 ) -> None:
     async with open_gateway() as gateway:
-        caught: BaseException | None = None
-        try:
+        error = kind(3)
+        with pytest.raises(kind) as caught:
             async with connected(gateway):
-                raise kind(3)
-        except BaseException as error:  # noqa: BLE001  (it is looked at below)
-            caught = error
-        assert type(caught) is kind
+                raise error
+        assert caught.value is error
         assert gateway.statistics().connections == 0
 
 
@@ -431,11 +430,10 @@ async def test_a_group_of_which_a_cancellation_is_a_part_is_not_wrapped_again(
             raise _Oops
 
     async with open_gateway() as gateway:
-        with pytest.raises(ExceptionGroup) as caught, trio.move_on_after(3):
+        with pytest.RaisesGroup(_Oops), trio.move_on_after(3):
             async with connected(gateway), trio.open_nursery() as nursery:
                 nursery.start_soon(complain)
                 nursery.start_soon(trio.sleep_forever)
-        assert [type(error) for error in caught.value.exceptions] == [_Oops]
 
 
 @pytest.mark.contract("C5", "O1", "O2", "O9")
@@ -449,7 +447,7 @@ async def test_leaving_at_once_closes_everything_and_accounts_for_every_message(
     async with open_gateway() as gateway:
         dialler = Dialler(gateway)
         before = living_tasks()
-        messages: list[Any] = []
+        messages: list[OutgoingMessage] = []
         received: list[Any] = []
         changes: list[StateChange] = []
         signal: SignalClient | None = None
@@ -585,6 +583,7 @@ async def test_while_the_block_is_being_left_nothing_more_is_accepted(autojump_c
 async def test_cancelling_while_the_block_is_being_left_ends_it_at_once(autojump_clock: MockClock) -> None:
     async with open_gateway() as gateway:
         gateway.script_send(hang())
+        messages: list[OutgoingMessage] = []
         with trio.move_on_after(5) as scope:
             async with connected(gateway, close_timeout=100) as signal:
                 messages = await send_all(signal, ["hangs", "waits"])
@@ -593,6 +592,72 @@ async def test_cancelling_while_the_block_is_being_left_ends_it_at_once(autojump
         assert 5 <= trio.current_time() <= 7
         assert outcomes_of(messages) == ["failed: unknown", "dropped: closed"]
         assert gateway.statistics().connections == 0
+
+
+@pytest.mark.contract("C5")
+async def test_a_block_that_is_cancelled_before_it_begins(autojump_clock: MockClock) -> None:
+    async with open_gateway() as gateway:
+        before = living_tasks()
+        signal: SignalClient | None = None
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with open_client(gateway) as signal:
+                await signal.send_message(PEER, "never accepted")
+        await settled()
+        assert signal is not None
+        assert signal.statistics().buffer.outgoing.accepted == 0
+        assert living_tasks() == before
+        assert gateway.statistics().connections == 0
+
+
+@pytest.mark.contract("C5", "B5")
+@pytest.mark.parametrize("what", ["token", "connect"])
+async def test_a_callable_of_the_callers_that_hangs_holds_up_neither_attempts_nor_leaving(
+    autojump_clock: MockClock, what: str
+) -> None:
+    asked = 0
+
+    async def hang_twice(*_: object) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked <= 2:
+            await trio.sleep_forever()
+        return "token" if what == "token" else await gateway.connect("", 0)
+
+    async with open_gateway() as gateway:
+        with closing_within(2), trio.CancelScope() as scope:
+            async with open_client(gateway, **{what: hang_twice}):
+                await settled()
+                scope.cancel()
+                await trio.sleep_forever()
+        asked = 0
+        async with open_client(gateway, **{what: hang_twice}) as signal:
+            with trio.fail_after(20 + 2 + 20 + 4 + 1):
+                await signal.wait_state(CONNECTED)
+
+
+@pytest.mark.parametrize("what", ["token", "connect"])
+async def test_a_callable_of_the_callers_that_raises_counts_as_a_failed_attempt(
+    autojump_clock: MockClock, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = 0
+
+    def fail_twice(*_: object) -> str:
+        nonlocal asked
+        asked += 1
+        if asked <= 2:
+            raise ValueError("s3cr3t")
+        return "token"
+
+    async def connect(host: str, port: int) -> trio.abc.Stream:
+        fail_twice()
+        return await gateway.connect(host, port)
+
+    async with open_gateway() as gateway:
+        async with open_client(gateway, **{what: connect if what == "connect" else fail_twice}) as signal:
+            await signal.wait_state(CONNECTED)
+            assert trio.current_time() == 2 + 4
+        assert what == "connect" or "s3cr3t" not in caplog.text
 
 
 # --- failing for good ---
@@ -604,7 +669,7 @@ async def test_a_gateway_in_the_wrong_mode_ends_the_block_with_a_bare_error(
 ) -> None:
     async with open_gateway(mode="normal") as gateway:
         before = living_tasks()
-        messages: list[Any] = []
+        messages: list[OutgoingMessage] = []
         with pytest.raises(WrongGatewayMode, match="json-rpc") as caught, closing_within(2):
             async with open_client(gateway) as signal:
                 messages = await send_all(signal, ["waits"])
@@ -623,6 +688,22 @@ async def test_an_account_that_the_gateway_does_not_have(autojump_clock: MockClo
             async with open_client(gateway) as signal:
                 async for _ in signal.receive_messages():
                     pytest.fail("there is nothing to receive")
+
+
+@pytest.mark.contract("C6")
+async def test_a_dead_network_at_the_start_does_not_leave_the_account_unchecked(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gateway(accounts=["+15559999"]) as gateway:
+
+        async def connect(host: str, port: int) -> trio.abc.Stream:
+            if trio.current_time() < 60:
+                await trio.sleep_forever()  # as where every packet is lost
+            return await gateway.connect(host, port)
+
+        with pytest.raises(UnknownAccount), trio.fail_after(300):
+            async with open_client(gateway, connect=connect):
+                await trio.sleep_forever()
 
 
 @pytest.mark.contract("C6")
@@ -690,6 +771,7 @@ async def test_a_client_that_has_worked_goes_on_trying_at_the_cap(
 async def test_a_permanent_failure_during_the_drain_is_raised_too(autojump_clock: MockClock) -> None:
     async with open_gateway() as gateway:
         gateway.refuse(None)
+        messages: list[OutgoingMessage] = []
         async with trio.open_nursery() as nursery:
             with pytest.raises(GatewayRefused):
                 async with open_client(gateway) as signal:
@@ -723,6 +805,18 @@ async def test_a_permanent_failure_while_the_caller_cancels(autojump_clock: Mock
                         await trio.sleep(5)
             scope.cancel()
         assert not scope.cancelled_caught
+
+
+@pytest.mark.contract("C6")
+async def test_a_permanent_failure_passes_bare_through_the_block_of_another_client(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gateway() as gateway, open_gateway(mode="normal") as wrong:
+        with pytest.raises(WrongGatewayMode) as caught:
+            async with connected(gateway), open_client(wrong):
+                await trio.sleep_forever()
+        assert not getattr(caught.value, "__notes__", None)
+        assert gateway.statistics().connections == 0
 
 
 async def test_a_permanent_failure_does_not_hide_what_has_been_received(autojump_clock: MockClock) -> None:

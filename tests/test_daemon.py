@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_signal import Backoff, ObserverLagged, StateChanges
 from trio_signal._cli.connection import Connection
@@ -106,6 +106,8 @@ async def running(gateway: FakeGateway, *, level: str = "info", **options: Any) 
     daemon = Daemon(gateway, options, level=level)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(daemon.run)
+        # Before it listens to signals, one would end the tests themselves.
+        await wait_all_tasks_blocked()
         yield daemon
         if not daemon.ended.is_set():
             await daemon.stop()
@@ -338,6 +340,11 @@ async def test_a_full_buffer_is_told_by_its_policy(autojump_clock: MockClock) ->
                 daemon.input.line(recipient=PEER, text=name, id=name)
                 await trio.sleep(0.1)
             assert daemon.told("line_skipped", "id") == ["d"]
+        async with running(gateway, overflow="drop_newest", buffer_size=2, close_timeout=1.0) as daemon:
+            for name in "abcd":
+                daemon.input.line(recipient=PEER, text=name, id=name)
+                await trio.sleep(0.1)
+            assert daemon.told("outcome", "id", "outcome", "reason") == [("d", "dropped", "overflow")]
 
 
 async def test_a_group_message_that_some_did_not_get_names_them(autojump_clock: MockClock) -> None:

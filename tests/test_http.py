@@ -1,7 +1,6 @@
 """The HTTP transport under sends and look-ups: what it reuses, what it reads, and what its errors prove."""
 
 import gc
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -330,7 +329,6 @@ async def test_the_base_path_is_on_the_wire_and_in_no_log(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(0)
-    logging.getLogger("httpx").setLevel(0)
     server = Server(nursery)
     client, _ = client_of(server.dial, base_path="/s3cret/base")
     await get(client, "/v1/about?x=1")

@@ -1,4 +1,4 @@
-"""Receiving, end to end: once, in order, gaps in their place, the cursor, a bounded inbox, and whatever bytes come."""
+"""Receiving, end to end: once, in order, gaps in place, the cursor, a bounded inbox, whatever bytes come."""
 
 import json
 import random
@@ -542,7 +542,7 @@ async def test_a_loop_that_never_waits_leaves_the_others_their_turn(autojump_clo
                 await anext(events)
                 seen.append(turns)
             nursery.cancel_scope.cancel()
-        # A turn is a thousand. Trio shuffles, so that one can be the last of its round and the next the first.
+        # A turn is a thousand. Trio shuffles, so one can be the last of its round and the next the first.
         assert max(Counter(seen).values()) <= 2 * 1001
 
 
@@ -720,7 +720,7 @@ async def test_every_kind_of_event_reaches_who_asks_for_it(autojump_clock: MockC
             gateway.deliver(envelope)
         kinds = set(MessageKind)
         stream = signal.receive_messages(kinds=kinds)
-        # What has no place to answer to is not given even to who asks for its kind, but stands among the events.
+        # What has no place to answer to is not given even to who asks for its kind.
         given = [(kind, envelope) for kind, envelope in made if kind is not MessageKind.SYNC]
         for kind, _ in given:
             assert (await anext(stream)).kind is kind

@@ -431,7 +431,12 @@ NAMES = st.sampled_from(
 )
 JSON: st.SearchStrategy[Json] = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just("NETWORK_FAILURE")
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(max_size=8),
+        st.just("NETWORK_FAILURE"),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=4)),
     max_leaves=12,

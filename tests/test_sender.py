@@ -3,9 +3,10 @@
 import base64
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trio
@@ -32,6 +33,7 @@ from trio_signal import (
 )
 from trio_signal.testing import (
     FakeGateway,
+    FaultProxy,
     SendAnswer,
     cut_body,
     daemon_down,
@@ -41,6 +43,7 @@ from trio_signal.testing import (
     hang,
     lost,
     ok,
+    open_fault_proxy,
     partial,
     rate_limited,
     raw,
@@ -364,8 +367,7 @@ async def test_an_answer_that_trickles_is_cut_off_by_the_time_out(autojump_clock
 
 
 @pytest.mark.contract("O5", "O9")
-@pytest.mark.parametrize("way", ["kill", "reset-http"])
-async def test_a_gateway_that_dies_while_it_sends_leaves_doubt(autojump_clock: MockClock, way: str) -> None:
+async def test_a_gateway_that_dies_while_it_sends_leaves_doubt(autojump_clock: MockClock) -> None:
     async with open_gateway(answer_delay=5) as gateway, connected(gateway) as signal:
         messages = await send_all(signal, ["in flight", "waits"])
         await gateway.wait_received(1)
@@ -374,6 +376,56 @@ async def test_a_gateway_that_dies_while_it_sends_leaves_doubt(autojump_clock: M
         assert outcomes_of(messages) == ["failed: unknown", "sent"]
         assert texts_at(gateway) == ["in flight", "waits"]
         check_ledger(signal, messages)
+
+
+@asynccontextmanager
+async def proxied(gateway: FakeGateway) -> AsyncGenerator[tuple[FaultProxy, SignalClient]]:
+    """Connect a client to a gateway through a proxy that does harm to bytes."""
+    async with open_fault_proxy("127.0.0.1", 8080, port=None, connect=gateway.connect) as proxy:
+        async with connected(gateway, connect=proxy.connect) as signal:
+            yield proxy, signal
+
+
+@pytest.mark.contract("O5", "O9", "O11")
+@pytest.mark.parametrize("harm", ["reset", "drop", "black_hole"])
+async def test_a_way_to_the_gateway_that_breaks_while_it_sends_leaves_doubt(
+    autojump_clock: MockClock, harm: str
+) -> None:
+    async with open_gateway(answer_delay=5) as gateway, proxied(gateway) as (proxy, signal):
+        messages = await send_all(signal, ["in flight", "waits"])
+        await gateway.wait_received(1)
+        await trio.sleep(1)
+        getattr(proxy, harm)()
+        await trio.sleep(100)
+        proxy.heal()
+        await wait_done(messages)
+        assert outcomes_of(messages) == ["failed: unknown", "sent"]
+        assert texts_at(gateway) == ["in flight", "waits"]
+
+
+@pytest.mark.contract("O1", "O2", "O5")
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_wherever_the_bytes_of_a_send_are_cut_it_is_not_sent_twice(
+    autojump_clock: MockClock, direction: Literal["up", "down"]
+) -> None:
+    seen: set[str] = set()
+    async with open_gateway() as gateway, proxied(gateway) as (proxy, signal):
+        for after in range(1, 400, 7):
+            await signal.wait_state(CONNECTED)
+            await trio.sleep(0.5)
+            text = f"cut after {after}"
+            posts = sum(request.path == "/v2/send" for request in gateway.requests)
+            proxy.cut(after, direction)
+            message = await signal.send_message(PEER, text)
+            await wait_done([message])
+            proxy.heal()
+            seen.add(outcome_of(message))
+            assert outcome_of(message) in {"failed: unknown", "sent"}
+            assert texts_at(gateway).count(text) <= 1
+            assert sum(request.path == "/v2/send" for request in gateway.requests) <= posts + 1
+            if outcome_of(message) == "sent":
+                assert text in texts_at(gateway)
+    assert seen == {"failed: unknown", "sent"}
 
 
 @pytest.mark.contract("O6")
@@ -823,6 +875,27 @@ async def test_drop_oldest(autojump_clock: MockClock, caplog: pytest.LogCaptureF
             assert texts_at(gateway) == ["held", "m2", "m3", "m4"]
 
 
+@pytest.mark.contract("O3")
+async def test_every_drop_is_logged_without_what_it_said(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_gateway() as gateway:
+        gateway.refuse(None)
+        async with open_client(gateway, buffer_size=1, close_timeout=0) as signal:
+            held = await signal.send_message(PEER, "secret", id="closed")
+            await settled()
+            await signal.send_message(PEER, "secret", id="overflowed")
+            (await signal.send_message(PEER, "secret", id="withdrawn")).withdraw()
+            expired = await signal.send_message(PEER, "secret", id="expired", deadline=5)
+            await wait_done([expired])
+        assert outcome_of(held) == "dropped: closed"
+        for word in ("overflow", "withdrawn", "expired", "closed"):
+            assert [text for text in logged(caplog.records, logging.INFO) if f"dropped: {word}" in text]
+        assert "secret" not in caplog.text
+        assert PEER not in caplog.text
+
+
 @pytest.mark.contract("O3", "O1")
 async def test_drop_newest(autojump_clock: MockClock) -> None:
     async with open_gateway() as gateway:
@@ -1117,11 +1190,13 @@ async def test_cancelled_at_any_moment_every_message_has_one_outcome(
     async with open_gateway(answer_delay=0.1) as gateway:
         gateway.script_send(ok(), daemon_down(), ok(), hang(), ok(), rate_limited())
         messages: list[OutgoingMessage] = []
+        signal: SignalClient | None = None
         with trio.move_on_after(seconds):
             async with open_client(gateway) as signal:
                 await signal.wait_state(CONNECTED)
                 messages += await send_all(signal, [str(n) for n in range(10)])
                 await trio.sleep_forever()
+        assert signal is not None
         check_ledger(signal, messages)
         assert "pending" not in outcomes_of(messages)
         assert outcomes_of(messages).count("failed: unknown") <= 3

@@ -20,6 +20,9 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
 _TOKEN: Final = re.compile(r"[!-~]+")
 
+#: How long a token callable may take, in seconds.
+_TOKEN_LIMIT: Final = 20.0
+
 #: Headers that the protocols write themselves; a second one would break the request.
 _RESERVED: Final = frozenset(
     {"host", "connection", "upgrade", "content-length", "transfer-encoding", "content-type"}
@@ -81,17 +84,21 @@ class Credentials:
         await trio.lowlevel.checkpoint()
         if not callable(self._token):
             return False
-        try:
-            token = self._token()
-            if inspect.isawaitable(token):
-                token = await token
-            _check_token(token)
-        except Exception as error:  # noqa: BLE001
-            # Whatever it raises must not end the client: the next attempt asks again. Its text may hold a
-            # secret, so only its kind is told.
-            _logger.error("the token callable failed with %s", type(error).__name__)  # noqa: TRY400
-            raise LinkLost(f"the token callable failed with {type(error).__name__}") from None
-        self._current = token
+        token: object = None
+        with trio.move_on_after(_TOKEN_LIMIT) as limit:  # noqa: ASYNC912  (a callable need not be async)
+            try:
+                token = self._token()
+                if inspect.isawaitable(token):
+                    token = await token
+                _check_token(token)
+            except Exception as error:  # noqa: BLE001
+                # Whatever it raises must not end the client: the next attempt asks again. Its text may hold a
+                # secret, so only its kind is told.
+                _logger.warning("the token callable failed with %s", type(error).__name__)
+                raise LinkLost(f"the token callable failed with {type(error).__name__}") from None
+        if limit.cancelled_caught:
+            raise LinkLost(f"the token callable gave nothing within {_TOKEN_LIMIT:g} s")
+        self._current = cast("str", token)
         return True
 
 

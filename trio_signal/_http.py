@@ -18,6 +18,10 @@ import trio
 #: request that crosses such an end on its way is lost and ends as "unknown".
 _KEEP_IDLE: Final = 30.0
 
+#: How long connecting may take, TLS included, in seconds. A limit of its own, because what ends before there
+#: is a connection has certainly not been sent.
+_DIAL_LIMIT: Final = 20.0
+
 _PIECE: Final = 64 * 1024
 
 
@@ -82,9 +86,11 @@ class StreamTransport(httpx.AsyncBaseTransport):
         if idle is not None:
             await trio.aclose_forcefully(idle.stream)
         try:
-            return _Connection(await self._dial())
+            with trio.move_on_after(_DIAL_LIMIT):
+                return _Connection(await self._dial())
         except Exception as error:
             raise httpx.ConnectError(str(error)) from error
+        raise httpx.ConnectTimeout(f"no connection within {_DIAL_LIMIT:g} s")
 
 
 class _Connection:

@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the program's name; those of this process by default.
     """
+    _open_closed_streams()
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
         # Whatever the locale, text must not end a command half way.
         reconfigure(errors="backslashreplace")
@@ -45,10 +46,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # Before or after the command's own work, which takes signals in its own way.
         return _INTERRUPTED
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has had enough. Python would fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
+
+
+def _open_closed_streams() -> None:
+    """Put /dev/null in the place of each standard stream that is closed.
+
+    Its number would be given to the next socket, and what is meant for the stream would go there.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if fd else "r"))
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -56,10 +71,10 @@ def _run(argv: Sequence[str]) -> int:
         command, values = parse(argv, os.environ)
     except SystemExit as done:
         # The help and the version have been printed.
-        sys.stdout.flush()
+        _flush()
         return int(done.code or 0)
     code = _COMMANDS[command](values)
-    sys.stdout.flush()
+    _flush()
     return code
 
 

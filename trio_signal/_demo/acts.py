@@ -60,7 +60,7 @@ async def _twice_and_garbage(stage: Stage) -> str:
     await trio.sleep(_CALM / 2)
     after = stage.client.statistics().receiving
     copies, unreadable = after.duplicates - before.duplicates, after.undecodable - before.undecodable
-    return f"{copies} copies dropped, {unreadable} unreadable frame told; the link stayed up"
+    return f"{copies} copies dropped, {unreadable} unreadable frame told; the link held"
 
 
 async def _restart(stage: Stage) -> str:
@@ -82,7 +82,7 @@ async def _restart(stage: Stage) -> str:
     await trio.sleep(_CALM)
     sent = sum(isinstance(alert.outcome, Sent) for alert in alerts)
     dropped = sum(isinstance(alert.outcome, Dropped) for alert in alerts)
-    return f"{attempts} attempts; {sent} alerts left in order, the {dropped} oldest were dropped"
+    return f"{attempts} attempts; {sent} alerts left in order, {dropped} made room for them"
 
 
 async def _dead_line(stage: Stage) -> str:

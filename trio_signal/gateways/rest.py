@@ -5,6 +5,7 @@ Wire facts here were measured against releases 0.100 and head of 2026-08
 """
 
 import logging
+import math
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, nullcontext, suppress
@@ -107,6 +108,7 @@ class RestGateway:
         self._asked_accounts = False
         self._stall_watch = StallWatch()
         self.phase = "connecting"
+        self._lookup: trio.CancelScope | None = None
 
     @asynccontextmanager
     async def open_link(self) -> AsyncGenerator[RestLink]:
@@ -118,7 +120,7 @@ class RestGateway:
         await self._check()
         headers = [(n.encode(), v.encode("latin-1")) for n, v in await self._credentials.headers()]
         self.phase = "connecting"
-        stream = await open_stream(self._address, self._connect, self._ssl_context, on_tls=self._note_tls)
+        stream = await self._open_stream()
         self.phase = "in the WebSocket handshake"
         resource = f"{self._address.path}/v1/receive/{quote(self._account, safe='+')}"
         async with open_websocket(
@@ -149,7 +151,7 @@ class RestGateway:
     async def renew_credentials(self) -> bool:
         """See :meth:`trio_signal.gateways.Gateway.renew_credentials`."""
         renewed = False
-        # What went wrong has been logged, and the answer says that there are no new ones.
+        # The attempt that follows asks again and says what is wrong.
         with suppress(LinkLost):
             renewed = await self._credentials.renew()
         await trio.lowlevel.checkpoint()
@@ -165,7 +167,15 @@ class RestGateway:
         self.phase = "in the TLS handshake"
 
     async def _open_stream(self) -> trio.abc.Stream:
-        return await open_stream(self._address, self._connect, self._ssl_context)
+        scope, phase = self._lookup, self.phase
+        if scope is not None:
+            # A look-up's limit is for an answer on a connection that stands: one that does not come about is
+            # no gateway that hides something, and the attempt's own deadline deals with it.
+            scope.deadline, self.phase = math.inf, "connecting"
+        stream = await open_stream(self._address, self._connect, self._ssl_context, on_tls=self._note_tls)
+        if scope is not None:
+            scope.deadline, self.phase = trio.current_time() + _LOOKUP_LIMIT, phase
+        return stream
 
     async def _attempt(self, message: OutgoingMessage) -> SendResult:
         try:
@@ -229,12 +239,15 @@ class RestGateway:
         """Return what is there, or None with a warning where something hides it."""
         self.phase = f"asking for {path}"
         answer: _Answer | None = None
-        with trio.move_on_after(_LOOKUP_LIMIT):
+        self._lookup = trio.CancelScope(deadline=trio.current_time() + _LOOKUP_LIMIT)
+        with self._lookup:
             try:
                 answer = await self._request("GET", path, {})
             except Exception as error:
                 cause = self._cause(error)
                 raise (cause if isinstance(cause, GatewayError) else LinkLost(f"{path}: {cause}")) from error
+            finally:
+                self._lookup = None
         # A 500 is the gateway's own trouble with that one question; the others are a proxy's and will pass.
         if answer is not None and answer.status in TRANSIENT_STATUSES - {500}:
             raise LinkLost(
