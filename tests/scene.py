@@ -56,17 +56,11 @@ def wall_ms() -> int:
 
 
 @asynccontextmanager
-async def open_gateway(*, real_time: bool = False, **options: Any) -> AsyncGenerator[FakeGateway]:
-    """Open a fake gateway that is reached in memory only, for at most three days by Trio's clock.
-
-    Args:
-        real_time: for tests of what happens in threads, such as reading files: a clock that jumps whenever no
-            task can run would jump over the thread.
-        options: of `open_fake_gateway`.
-    """
+async def open_gateway(**options: Any) -> AsyncGenerator[FakeGateway]:
+    """Open a fake gateway that is reached in memory only, for at most three days by Trio's clock."""
     # pytest-trio takes the clock from the test's own arguments only, so forgetting it must be noticed here.
-    assert isinstance(trio.lowlevel.current_clock(), MockClock) is not real_time, (
-        "take autojump_clock or say so"
+    assert isinstance(trio.lowlevel.current_clock(), MockClock), (
+        "the test must take autojump_clock or mock_clock"
     )
     start = EPOCH + trio.current_time()
     # Whatever waits in vain fails in seconds of real time instead of hanging.

@@ -44,6 +44,7 @@ from .scene import (
     DISCONNECTED,
     PEER,
     Dialler,
+    WatchedStream,
     check_history,
     check_ledger,
     closing_within,
@@ -59,6 +60,7 @@ from .scene import (
     settled,
     texts_at,
     texts_in,
+    wait_done,
 )
 
 GROUP_ID = base64.b64encode(bytes(range(32))).decode()
@@ -634,6 +636,35 @@ async def test_a_callable_of_the_callers_that_hangs_holds_up_neither_attempts_no
         async with open_client(gateway, **{what: hang_twice}) as signal:
             with trio.fail_after(20 + 2 + 20 + 4 + 1):
                 await signal.wait_state(CONNECTED)
+
+
+class _BadlyClosing(WatchedStream):
+    """A stream that closes and then complains, as one over a broken connection may."""
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        raise trio.BrokenResourceError("it was broken already")
+
+
+@pytest.mark.contract("C5", "C6")
+async def test_streams_that_complain_when_they_are_closed_harm_nobody(autojump_clock: MockClock) -> None:
+    async with open_gateway() as gateway:
+
+        async def connect(host: str, port: int) -> trio.abc.Stream:
+            return _BadlyClosing(await gateway.connect(host, port))
+
+        async with connected(gateway, connect=connect) as signal:
+            for end in ("close", "drop", "close"):
+                messages = await send_all(signal, ["before", end])
+                await wait_done(messages)
+                assert outcomes_of(messages) == ["sent", "sent"]
+                getattr(gateway, end)()
+                await signal.wait_state(DISCONNECTED)
+                await signal.wait_state(CONNECTED)
+        with pytest.raises(_Oops):
+            async with connected(gateway, connect=connect) as signal:
+                await wait_done(await send_all(signal, ["last"]))
+                raise _Oops
 
 
 @pytest.mark.parametrize("what", ["token", "connect"])

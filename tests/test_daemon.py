@@ -381,7 +381,7 @@ async def test_the_first_signal_sends_what_waits(number: signal.Signals, autojum
         async with running(gateway) as daemon:
             for name in "abcde":
                 daemon.input.line(recipient=PEER, text=name, id=name)
-            await gateway.wait_received(1)
+            await trio.sleep(0.5)
             assert await daemon.stop(number) == Exit.OK
         assert [send.message for send in gateway.received] == list("abcde")
         assert daemon.told("outcome", "id", "outcome") == [(name, "sent") for name in "abcde"]
@@ -399,7 +399,7 @@ async def test_what_could_not_be_sent_in_time_is_named_and_the_exit_code_says_so
         async with running(gateway, close_timeout=5.0) as daemon:
             for name in "abc":
                 daemon.input.line(recipient=PEER, text=name, id=name)
-            await gateway.wait_received(1)
+            await trio.sleep(0.5)
             began = trio.current_time()
             assert await daemon.stop() == Exit.NOT_SENT
             assert 5.0 <= trio.current_time() - began < 7.0
@@ -446,6 +446,19 @@ async def test_lines_that_were_read_but_found_no_room_before_the_end_are_told_to
     assert sorted(dropped) == [(name, "dropped", "closed") for name in "abcde"]
     assert daemon.told("line_skipped", "line") == [6]
     assert daemon.told("daemon_stopped", "accepted", "unsent") == [(2, 5)]
+
+
+@pytest.mark.contract("C5")
+async def test_lines_that_were_read_and_find_room_are_still_sent(autojump_clock: MockClock) -> None:
+    async with open_fake_gateway(port=None, answer_delay=0.1) as gateway:
+        async with running(gateway, overflow="wait", buffer_size=1) as daemon:
+            lines = [json.dumps({"recipient": PEER, "text": name, "id": name}) for name in "abcd"]
+            daemon.input.raw("\n".join([*lines, '{"recipient": "half a li']).encode())
+            await gateway.wait_received(1)
+            daemon.input.line(recipient=PEER, text="never read", id="e")
+            assert await daemon.stop() == Exit.OK
+        assert [send.message for send in gateway.received] == list("abcd")
+    assert daemon.told("line_skipped") == []
 
 
 async def test_a_stop_before_the_first_connection_is_clean(autojump_clock: MockClock) -> None:

@@ -253,6 +253,24 @@ async def test_retry_after_lengthens_the_wait_between_attempts(autojump_clock: M
         assert apart(gateway) == [25, 300]
 
 
+@pytest.mark.contract("O6", "B3")
+@pytest.mark.parametrize(("asked", "least"), [(None, 1), (100, 100)])
+async def test_a_new_link_does_not_shorten_the_wait_between_attempts(
+    autojump_clock: MockClock, asked: float | None, least: float
+) -> None:
+    quick = Backoff(initial=0.1, maximum=0.1, jitter=False)
+    async with open_gateway() as gateway, connected(gateway, backoff=quick) as signal:
+        gateway.script_send(*[error(503, retry_after=asked)] * 4)
+        message = await signal.send_message(PEER, "one")
+        for n in range(1, 5):
+            await gateway.wait_received(n)
+            gateway.drop()
+            await signal.wait_state(DISCONNECTED)
+            await signal.wait_state(CONNECTED)
+        await message.wait()
+        assert min(apart(gateway)) >= least
+
+
 @pytest.mark.contract("O5", "O6")
 async def test_refused_connections_are_tried_again(autojump_clock: MockClock) -> None:
     async with open_gateway() as gateway, connected(gateway) as signal:
@@ -991,6 +1009,9 @@ async def test_a_hundred_wait_by_default_and_the_oldest_go_first(autojump_clock:
 
 
 # --- attachments, quotes, styles ---
+#
+# Files are read in threads, so these tests stop the clock (mock_clock) instead of letting it jump: it would jump
+# over the thread, and time limits would strike.
 
 
 def files_at(gateway: FakeGateway, n: int = -1) -> list[tuple[str, bytes]]:
@@ -1006,11 +1027,11 @@ SIZES = [0, 1, 2, 3, 767, 3 * 256 * 1024 - 1, 3 * 256 * 1024, 3 * 256 * 1024 + 1
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_attachments_arrive_byte_for_byte(tmp_path: Path, size: int) -> None:
+async def test_attachments_arrive_byte_for_byte(mock_clock: MockClock, tmp_path: Path, size: int) -> None:
     content = bytes(n * 7 % 251 for n in range(size))
     path = tmp_path / "picture.png"
     path.write_bytes(content)
-    async with open_gateway(real_time=True) as gateway, connected(gateway) as signal:
+    async with open_gateway() as gateway, connected(gateway) as signal:
         message = await signal.send_message(
             PEER, "see", attachments=[path, content, OutgoingAttachment(content, "notes.txt")]
         )
@@ -1023,10 +1044,10 @@ async def test_attachments_arrive_byte_for_byte(tmp_path: Path, size: int) -> No
         assert texts_at(gateway) == ["see"]
 
 
-async def test_a_path_may_be_text_and_a_file_needs_no_words(tmp_path: Path) -> None:
+async def test_a_path_may_be_text_and_a_file_needs_no_words(mock_clock: MockClock, tmp_path: Path) -> None:
     path = tmp_path / "ünïcode name.jpeg"
     path.write_bytes(b"\xff\xd8")
-    async with open_gateway(real_time=True) as gateway, connected(gateway) as signal:
+    async with open_gateway() as gateway, connected(gateway) as signal:
         await (await signal.send_message(PEER, attachments=[str(path)])).wait()
         assert files_at(gateway) == [(f"data:image/jpeg;filename={path.name};base64", b"\xff\xd8")]
         assert texts_at(gateway) == [""]
@@ -1035,11 +1056,11 @@ async def test_a_path_may_be_text_and_a_file_needs_no_words(tmp_path: Path) -> N
 @pytest.mark.contract("O5", "O4")
 @pytest.mark.parametrize("harm", ["vanished", "grown", "shrunk", "became-a-folder"])
 async def test_a_file_that_changed_while_the_message_waited_fails_it_as_not_sent(
-    tmp_path: Path, harm: str
+    mock_clock: MockClock, tmp_path: Path, harm: str
 ) -> None:
     path = tmp_path / "report.pdf"
     path.write_bytes(b"x" * 1000)
-    async with open_gateway(real_time=True) as gateway:
+    async with open_gateway() as gateway:
         gateway.refuse(None)
         async with open_client(gateway) as signal:
             messages = [await signal.send_message(PEER, "with file", attachments=[path])]
@@ -1063,26 +1084,25 @@ async def test_a_file_that_changed_while_the_message_waited_fails_it_as_not_sent
             assert texts_at(gateway) == ["next"]
 
 
-async def test_a_file_is_read_anew_for_each_attempt(tmp_path: Path) -> None:
+async def test_a_file_is_read_anew_for_each_attempt(mock_clock: MockClock, tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"12345")
-    at_once = Backoff(initial=0.001, maximum=0.001, jitter=False)
-    async with open_gateway(real_time=True) as gateway, connected(gateway, backoff=at_once) as signal:
+    async with open_gateway() as gateway, connected(gateway) as signal:
         gateway.script_send(daemon_down(), error(503))
         message = await signal.send_message(PEER, attachments=[path])
         for n in (1, 2):
             await gateway.wait_received(n)
             await settled()
-            gateway.drop()  # a new link ends the wait before the next attempt
+            mock_clock.jump(5)
         await message.wait()
         assert [files_at(gateway, n)[0][1] for n in range(3)] == [b"12345"] * 3
 
 
-async def test_the_total_size_of_attachments_is_limited(tmp_path: Path) -> None:
+async def test_the_total_size_of_attachments_is_limited(mock_clock: MockClock, tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(bytes(600))
     async with (
-        open_gateway(real_time=True) as gateway,
+        open_gateway() as gateway,
         connected(gateway, max_attachment_bytes=1000) as signal,
     ):
         with pytest.raises(ConfigurationError, match="max_attachment_bytes"):

@@ -363,7 +363,13 @@ class SignalClient:
         )
         await self._journal.accept(message)
         on_done(message, self._journal.settle)
-        await self._buffer.put(message)
+        entered = False
+        try:
+            await self._buffer.put(message)
+            entered = True
+        finally:
+            if not entered:
+                self._journal.forget(message)
         return message
 
     def receive_messages(self, *, kinds: Collection[MessageKind] = DEFAULT_KINDS) -> "MessageStream":

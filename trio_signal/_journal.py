@@ -21,6 +21,10 @@ class Journal(Protocol):
         """Write down a message before it enters the buffer. A checkpoint; cancelled, it was not accepted."""
         ...
 
+    def forget(self, message: OutgoingMessage) -> None:
+        """Strike out a message that the buffer did not take after all."""
+        ...
+
     def settle(self, message: OutgoingMessage, outcome: Outcome) -> None:
         """Write down the outcome that a message now has."""
         ...
@@ -49,6 +53,9 @@ class MemoryJournal:
     async def accept(self, message: OutgoingMessage) -> None:  # noqa: ARG002
         """See :meth:`Journal.accept`. The buffer holds the message, so there is nothing to write."""
         await trio.lowlevel.checkpoint()
+
+    def forget(self, message: OutgoingMessage) -> None:
+        """See :meth:`Journal.forget`. There is nothing to strike out."""
 
     def settle(self, message: OutgoingMessage, outcome: Outcome) -> None:
         """See :meth:`Journal.settle`. The message holds its outcome, so there is nothing to write."""

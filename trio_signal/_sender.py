@@ -26,7 +26,7 @@ from ._outgoing import (
 )
 from ._ratelimit import TokenBucket
 from ._states import Backoff, ConnectionState
-from ._status import StateChange, StateLog
+from ._status import StateLog
 from .gateways import Gateway, SendResult
 
 _logger: Final = logging.getLogger("trio_signal.sender")
@@ -84,7 +84,7 @@ class Sender:
         self._paused_until = -math.inf
         self._retry_at = -math.inf
         self._news = trio.Event()
-        status.listen(self._state_changed)
+        status.listen(self._wake_up)
 
     async def run(self) -> None:
         """Send until the buffer is closed and empty. Cancelling at any point loses no message."""
@@ -179,17 +179,12 @@ class Sender:
         self._limits_in_a_row += 1
         pause = _PAUSE.ceiling(self._limits_in_a_row)
         if result.retry_after is not None:
-            pause = min(result.retry_after, _PAUSE.retry_after_cap)
+            # A pause of nothing would let a whole queue run into the same limit.
+            pause = min(max(result.retry_after, _RETRY.floor), _PAUSE.retry_after_cap)
         self._paused_until = trio.current_time() + pause
         _logger.warning("Signal limits the rate of this account; sending pauses for %g s", pause)
         if result.challenge_tokens:
             self._on_challenge(result.challenge_tokens, pause)
-
-    def _state_changed(self, change: StateChange) -> None:
-        if change.current is ConnectionState.CONNECTED:
-            # A new link is news about the gateway: what failed on the old one need not wait for its time.
-            self._retry_at = -math.inf
-        self._wake_up()
 
     def _wake_up(self, *_: object) -> None:
         self._news.set()

@@ -7,12 +7,12 @@
      ├─ what arrives
      └─ work scope ── cancelled by the second signal
          └─ client ── left at the first signal: sends what waits
-             └─ input nursery ── cancelled at the first signal
+             └─ input nursery ── reads no more from the first signal on
 """
 
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,9 @@ from .exits import Exit, failed
 from .interrupt import SIGNALS
 from .lines import BadLine, LineSplitter, parse_line
 from .reports import Reports
+
+#: Seconds in which lines that were read before the first signal may still find room in the buffer.
+_READ_ALREADY: Final = 0.5
 
 #: Waits for input and returns it; nothing at its end.
 Read = Callable[[], Awaitable[bytes]]
@@ -77,6 +80,7 @@ class _Daemon:
         self._reports: Final = reports
         self._started_at: Final = trio.current_time()
         self._stop: Final = trio.Event()
+        self._reading = trio.CancelScope()
         self._work: Final = trio.CancelScope()
         self._client: SignalClient | None = None
         self._connected_before = False
@@ -120,7 +124,7 @@ class _Daemon:
                         if read is not None:
                             inputs.start_soon(self._send_input, client, read)
                         await self._stop.wait()
-                        inputs.cancel_scope.cancel(reason="the daemon stops")
+                        inputs.cancel_scope.deadline = trio.current_time() + _READ_ALREADY
         except SignalError as error:
             self._failure = error
 
@@ -149,14 +153,16 @@ class _Daemon:
         pending = 0 if self._client is None else self._client.statistics().buffer.outgoing.pending
         self._reports.stopping(caught, pending=pending, within=self._settings.close_timeout)
         self._stop.set()
+        self._reading.cancel(reason="the daemon stops")
 
     async def _send_input(self, client: SignalClient, read: Read) -> None:
         splitter = LineSplitter()
         lines: deque[tuple[int, bytes]] = deque()
+        await trio.lowlevel.checkpoint()
         try:
-            while True:
+            while not self._stop.is_set():
                 data = await self._next_input(read)
-                lines.extend(splitter.feed(data) if data else splitter.end())
+                lines.extend(splitter.feed(data) if data else self._last_line(splitter))
                 while lines:
                     await self._send_line(client, *lines[0])
                     lines.popleft()
@@ -168,15 +174,22 @@ class _Daemon:
                 self._give_up_line(number, line)
 
     async def _next_input(self, read: Read) -> bytes:
-        await trio.lowlevel.checkpoint()
-        try:
-            data = await read()
-        except OSError as error:
+        """Wait for input; give none at its end, or when the daemon stops. A checkpoint."""
+        data = b""
+        error: OSError | None = None
+        with trio.CancelScope() as self._reading:
+            await trio.lowlevel.checkpoint()
+            try:
+                data = await read()
+            except OSError as problem:
+                error = problem
+        if not data and not self._reading.cancelled_caught:
             self._reports.input_ended(error)
-            return b""
-        if not data:
-            self._reports.input_ended()
         return data
+
+    def _last_line(self, splitter: LineSplitter) -> Iterator[tuple[int, bytes]]:
+        """Return a line without an end, unless it is the stop that keeps its rest from us."""
+        return iter(()) if self._stop.is_set() else splitter.end()
 
     async def _send_line(self, client: SignalClient, number: int, line: bytes) -> None:
         """Hand one line's message to the client. A checkpoint; cancelled, the client has not taken it."""
