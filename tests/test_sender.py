@@ -1010,7 +1010,7 @@ async def test_a_hundred_wait_by_default_and_the_oldest_go_first(autojump_clock:
 
 # --- attachments, quotes, styles ---
 #
-# Files are read in threads, so these tests stop the clock (mock_clock) instead of letting it jump: it would jump
+# Files are read in threads, so these tests stop the clock (mock_clock) and do not let it jump: it would jump
 # over the thread, and time limits would strike.
 
 

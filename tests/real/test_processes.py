@@ -128,14 +128,14 @@ async def test_standard_input_may_be_anything(
     (tmp_path / "lines").write_text(f"{letter('a')}\n")
     async with open_fake_gateway() as gateway:
         async with started("daemon", "--json", "--stdin", *given(gateway), redirect=source) as daemon:
-            await daemon.event("input_ended")
-            if source == "< lines":
-                await daemon.event("outcome", id="a", outcome="sent")
+            await gateway.wait_received(source == "< lines")
             await gateway.wait_connected()
+            await daemon.event("input_ended")
             daemon.signal(signal.SIGTERM)
             ended = await daemon.end()
     assert (ended.code, ended.err) == (0, "")
     assert events(ended.out)[-1]["event"] == "daemon_stopped"
+    assert events(ended.out)[-1]["sent"] == (source == "< lines")
 
 
 async def test_a_log_whose_reader_is_gone_ends_no_daemon() -> None:
