@@ -37,7 +37,7 @@ from trio_signal import testing as answers
 from trio_signal.testing import FakeGateway, ReceiveSocket, open_fake_gateway
 
 #: How long the trouble lasts, in virtual seconds, and how long everything then has to come right again.
-TROUBLE: Final = 300.0
+TROUBLE: Final = 150.0
 PEACE: Final = 1200.0
 
 PEOPLE: Final = ("+15550002", "+15550003", "group.QUFFQ0F3UUZCZ2M9")

@@ -828,6 +828,9 @@ async def test_a_message_that_the_send_task_holds_can_be_withdrawn_and_the_next_
         await trio.sleep(20)
         assert messages[0].withdraw()
         await settled()
+        assert (
+            signal.statistics().buffer.waiting == 0
+        )  # the send task has let go of it and taken the next one
         gateway.heal()
         signal.reconnect_now()
         start = trio.current_time()

@@ -35,7 +35,10 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.contract("O1", "O2", "O4", "O5", "O7", "O9", "O10", "R1", "R3", "C1", "C2", "C4", "C5")
-def test_no_promise_is_broken_in_any_world() -> None:
+def test_no_promise_is_broken_in_any_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The other tests measure what is covered; tracing would only make these worlds three times as slow.
+    for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
+        monkeypatch.delenv(name)
     # Spawned, not forked: a forked child would inherit the state of pytest and of coverage half way.
     with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
         for failure in pool.imap(_failure, range(SEEDS), chunksize=25):
@@ -52,5 +55,9 @@ def test_the_same_seed_gives_the_same_world() -> None:
 
 
 def test_every_fault_is_used() -> None:
-    used = {line.split()[1] for seed in range(40) for line in run_seed(seed).faults}
-    assert used >= set(FAULTS)
+    unused = set(FAULTS)
+    for seed in range(100):
+        unused -= {line.split()[1] for line in run_seed(seed).faults}
+        if not unused:
+            return
+    assert not unused
