@@ -5,7 +5,7 @@ The public names, nothing else. Start with :func:`open_signal_client`.
 
 from ._attachments import OutgoingAttachment
 from ._buffer import BufferStatistics, MessageBuffer
-from ._client import ClientStatistics, EventStream, MessageStream, SignalClient, open_signal_client
+from ._client import ClientStatistics, SignalClient, open_signal_client
 from ._continuity import Cursor, Gap, GapReason
 from ._envelopes import MessageKind, ReceivedMessage, Undecodable
 from ._errors import (
@@ -44,6 +44,7 @@ from ._ratelimit import RateLimit
 from ._receiver import ReceiveStatistics
 from ._states import VALID_TRANSITIONS, Backoff, ConnectionState, ReconnectionManager
 from ._status import StateChange, StateChanges
+from ._streams import EventStream, MessageStream
 
 __version__ = "0.1.0"
 

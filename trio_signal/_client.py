@@ -13,26 +13,25 @@ Background tasks never raise through the user's frame: the client keeps the firs
 permanent failure, cancels, and raises it bare once everything has ended.
 """
 
-import logging
 import math
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, cast
 
 import trio
 
 from ._attachments import AttachmentLike, check_attachments
 from ._buffer import BufferStatistics, MessageBuffer, Overflow
 from ._checks import check_choice, check_count, check_positive, check_type
-from ._continuity import Cursor, Gap, GapReason
+from ._continuity import Cursor, GapReason
 from ._credentials import Credentials, Headers, Token
 from ._dial import Connect, parse_url
-from ._envelopes import MessageKind, ReceivedMessage, Undecodable
+from ._envelopes import MessageKind, ReceivedMessage
 from ._errors import ClientClosed, ConfigurationError, ObserverLagged, Reason
-from ._inbox import ChallengeRequired, Event, Inbox, InboxStatistics
+from ._inbox import ChallengeRequired, Inbox, InboxStatistics
 from ._journal import Journal, MemoryJournal
 from ._outgoing import Delivery, DropReason, OutgoingMessage, Quote, on_done
 from ._ratelimit import RateLimit, TokenBucket
@@ -41,11 +40,10 @@ from ._recipients import check_number
 from ._sender import Sender
 from ._states import Backoff, ConnectionState, ReconnectionManager
 from ._status import StateChanges, StateLog
+from ._streams import DEFAULT_KINDS, EventStream, MessageStream
 from ._supervisor import Supervisor
 from .gateways import Gateway
 from .gateways.rest import RestGateway
-
-_logger: Final = logging.getLogger("trio_signal.client")
 
 #: Seconds for closing what is left after everything was cancelled.
 _LAST_ACTS: Final = 1.0
@@ -53,9 +51,6 @@ _LAST_ACTS: Final = 1.0
 GatewayKind = Literal["auto", "rest"]
 
 _DEFAULT_RATE_LIMIT: Final = RateLimit(20, per=1.0, burst=100)
-
-#: What :meth:`SignalClient.receive_messages` gives: what somebody wrote.
-DEFAULT_KINDS: Final = frozenset({MessageKind.MESSAGE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,7 +391,7 @@ class SignalClient:
         Gives :class:`ReceivedMessage` of every kind, :class:`Gap`, :class:`Undecodable` and
         :class:`ChallengeRequired`. Ends when the client is closed.
         """
-        return EventStream(self)
+        return EventStream(self._inbox, self._taken)
 
     @property
     def state(self) -> ConnectionState:
@@ -480,6 +475,11 @@ class SignalClient:
     def _challenged(self, tokens: tuple[str, ...], pause: float) -> None:
         self._inbox.put([ChallengeRequired(tokens, self.account, pause)], time=self._wall.now())
 
+    def _taken(self) -> None:
+        """Write down how far the application has come (contract R5)."""
+        if (cursor := self.cursor) is not None:
+            self._journal.advance(cursor)
+
     async def _supervise(self, everything: trio.CancelScope) -> None:
         self._failure = await self._supervisor.run()
         if self._failure is not None:
@@ -501,54 +501,6 @@ class SignalClient:
             self._status.change(ConnectionState.DISCONNECTED, Reason.CLIENT_CLOSED)
         self._status.close()
         self._inbox.close()
-
-
-class EventStream:
-    """An iterator over everything that arrives. See :meth:`SignalClient.events`."""
-
-    def __init__(self, client: SignalClient) -> None:
-        self._client: Final = client
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __anext__(self) -> Event:
-        """Wait for the next event and take it. Cancelling is safe: it is taken or still there."""
-        client = self._client
-        try:
-            event = await client._inbox.take()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-        if (cursor := client.cursor) is not None:
-            client._journal.advance(cursor)
-        return event
-
-
-class MessageStream:
-    """An iterator over received messages. See :meth:`SignalClient.receive_messages`."""
-
-    def __init__(self, events: EventStream, kinds: frozenset[MessageKind]) -> None:
-        self._events: Final = events
-        self._kinds: Final = kinds
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __anext__(self) -> ReceivedMessage:
-        """Wait for the next message and take it. Cancelling is safe: it is taken or still there."""
-        while True:
-            event = await anext(self._events)
-            if isinstance(event, ReceivedMessage):
-                if event.kind in self._kinds and event.reply_to:
-                    return event
-            elif isinstance(event, Gap):
-                _logger.warning("messages may be missing: %s", event)
-            elif isinstance(event, Undecodable):
-                _logger.warning("a frame could not be understood and was passed over: %s", event.reason)
-            else:
-                _logger.warning("Signal wants a challenge solved before it takes more messages")
 
 
 def _as_quote(quote: ReceivedMessage | Quote | None) -> Quote | None:

@@ -20,11 +20,12 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from .._buffer import Overflow
-from .._client import EventStream, SignalClient, open_signal_client
+from .._client import SignalClient, open_signal_client
 from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError
 from .._outgoing import Delivery, Outcome, OutgoingMessage, Sent, on_done
 from .._states import Backoff, ConnectionState
 from .._status import StateChange, StateChanges
+from .._streams import EventStream
 from .connection import Connection
 from .exits import Exit, failed
 from .interrupt import SIGNALS

@@ -8,13 +8,14 @@ from typing import Final
 
 import trio
 
-from .._client import EventStream, SignalClient
+from .._client import SignalClient
 from .._continuity import Gap
 from .._envelopes import ReceivedMessage, Undecodable
 from .._errors import ClientClosed
 from .._outgoing import Dropped, Failed, MessageDropped, Outcome, OutgoingMessage, SendFailed, on_done
 from .._states import ConnectionState
 from .._status import StateChange, StateChanges
+from .._streams import EventStream
 from ..testing import FakeGateway, envelopes
 from .record import Record
 

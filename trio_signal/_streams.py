@@ -1,0 +1,63 @@
+"""What the application iterates over: everything that arrives, or only what somebody wrote."""
+
+import logging
+from collections.abc import Callable
+from typing import Final, Self
+
+import trio
+
+from ._continuity import Gap
+from ._envelopes import MessageKind, ReceivedMessage, Undecodable
+from ._inbox import Event, Inbox
+
+_logger: Final = logging.getLogger("trio_signal.client")
+
+#: What :meth:`SignalClient.receive_messages` gives: what somebody wrote.
+DEFAULT_KINDS: Final = frozenset({MessageKind.MESSAGE})
+
+
+class EventStream:
+    """An iterator over everything that arrives. See :meth:`SignalClient.events`."""
+
+    def __init__(self, inbox: Inbox, on_taken: Callable[[], None]) -> None:
+        self._inbox: Final = inbox
+        self._on_taken: Final = on_taken
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event and take it. Cancelling is safe: it is taken or still there."""
+        try:
+            event = await self._inbox.take()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+        self._on_taken()
+        return event
+
+
+class MessageStream:
+    """An iterator over received messages. See :meth:`SignalClient.receive_messages`."""
+
+    def __init__(self, events: EventStream, kinds: frozenset[MessageKind]) -> None:
+        self._events: Final = events
+        self._kinds: Final = kinds
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> ReceivedMessage:
+        """Wait for the next message and take it. Cancelling is safe: it is taken or still there."""
+        while True:
+            event = await anext(self._events)
+            if isinstance(event, ReceivedMessage):
+                if event.kind in self._kinds and event.reply_to:
+                    return event
+            elif isinstance(event, Gap):
+                _logger.warning("messages may be missing: %s", event)
+            elif isinstance(event, Undecodable):
+                _logger.warning("a frame could not be understood and was passed over: %s", event.reason)
+            else:
+                _logger.warning("Signal wants a challenge solved before it takes more messages")
