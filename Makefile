@@ -13,13 +13,14 @@ STAMP := $(VENV)/.installed
 CODE := trio_signal tests benchmarks
 
 # Modules without I/O, tested exhaustively: each of these is covered to 100 %, branches included.
-PURE := _states _outgoing _continuity _envelopes _salvage _wire _errors _buffer _ratelimit _inbox
+PURE := _states _outgoing _continuity _acknowledgements _envelopes _salvage _wire _errors _buffer _ratelimit _inbox \
+    hub/log hub/_pages hub/_protocol gateways/_hub_frames
 MIN_COVERAGE := 95
 # ASYNC9xx are off unless named. ASYNC127 is off since it objects to httpx itself, which is a dependency on purpose: `http_client=`
 # takes its maintained successor, and a test proves it. flake8-async alone reads no configuration file, so this is its place.
 # Tests are no interface: whether each coroutine of theirs passes a checkpoint (9xx, 124) is nobody's concern, they nest contexts as
 # their scenes need it (111, 112), and on the virtual clock a loop that looks every second is honest (110).
-FLAKE8_ASYNC := --enable=ASYNC,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913 --disable=ASYNC127
+FLAKE8_ASYNC := --enable=ASYNC,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913 --disable=ASYNC127 --startable-in-context-manager=serve_hub
 FLAKE8_ASYNC_TESTS := --enable=ASYNC --disable=ASYNC110,ASYNC111,ASYNC112,ASYNC124,ASYNC127,ASYNC900,ASYNC910,ASYNC911,ASYNC912,ASYNC913
 
 # All caches in one folder: bytecode too.
@@ -53,10 +54,11 @@ test: lint ## lint, run all tests, check the coverage
 	@cat .cache/test.summary
 
 .PHONY: test-real
-test-real: $(STAMP) ## run the tests against real processes (tests/real)
+test-real: $(STAMP) ## run the tests against real processes and in Chromium (tests/real)
 	@mkdir -p .cache
+	@$(bring_chromium)
 	@if ls tests/real/test_*.py > /dev/null 2>&1; then \
-	    echo 'Tests against real processes, started from this folder; they need nothing but Python.'; \
+	    echo 'Tests against real processes, started from this folder, and of the page in Chromium.'; \
 	    $(call pytest,test-real,-m pytest tests/real); \
 	else \
 	    echo 'make test-real: tests/real has no tests yet, so none were run.' | tee .cache/test-real.summary; \
@@ -109,6 +111,19 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 || { echo "trio_signal needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3"; exit 1; }; \
 $(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
 || { echo '$(PYTHON) lacks its venv module. Install it (on Debian and Ubuntu: apt-get install python3-venv), or name another Python: make PYTHON=/path/to/python3'; exit 1; }
+endef
+
+# The browser that the page is tested in. Playwright's own is a download from a host that not every machine reaches, so it is the
+# distribution's. The names are those of tests/real/browser.py.
+define bring_chromium
+have() { for name in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$name > /dev/null && return; done; return 1; }; \
+have || { \
+    echo 'Installing Chromium for the tests of the page ...'; \
+    as=; test "$$(id -u)" = 0 || as='sudo -n'; \
+    { $$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium; } \
+        > .cache/chromium.log 2>&1 && have \
+    || { tail -n 3 .cache/chromium.log; echo 'The tests of the page need Chromium, and it could not be installed with apt-get. Install it yourself, so that chromium or google-chrome is on the PATH.'; exit 1; }; \
+}
 endef
 
 # $(call pytest,NAME,PYTHON ARGUMENTS): runs pytest, fails as it fails, and keeps its last line in .cache/NAME.summary.
