@@ -37,6 +37,7 @@ from ._answers import (
 )
 from ._frames import close_frame, fragmented, server_frame
 from ._gateway import START_TIME, FakeGateway, open_fake_gateway
+from ._listener import MemoryListener
 from ._proxy import FaultProxy, open_fault_proxy
 from ._records import HttpRequest, LedgerEntry, SendRequest, Statistics
 from ._socket import ReceiveSocket
@@ -48,6 +49,7 @@ __all__ = [
     "FaultProxy",
     "HttpRequest",
     "LedgerEntry",
+    "MemoryListener",
     "MemoryStream",
     "ReceiveSocket",
     "SendAnswer",

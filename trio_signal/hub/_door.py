@@ -1,0 +1,140 @@
+"""Who gets in: TLS, how many at once, and that nobody's trouble becomes another's."""
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import trio
+
+from ._status import HubCounters
+
+_logger: Final = logging.getLogger("trio_signal.hub")
+
+#: How long a TLS handshake may take, in seconds.
+_TLS_HANDSHAKE: Final = 10.0
+
+
+class Visit:
+    """One connection: pending until it has shown a token, or while it is idle; then admitted.
+
+    Attributes:
+        remote: the address it comes from.
+        scope: cancels it.
+    """
+
+    def __init__(self, door: "Door", remote: str) -> None:
+        self._door: Final = door
+        self.remote: Final = remote
+        self.scope: Final = trio.CancelScope()
+
+    def admit(self) -> bool:
+        """Count as admitted from now on; False if there are too many of those."""
+        return self._door.admit(self)
+
+    def release(self) -> None:
+        """Count as pending again: its request has been answered."""
+        self._door.release(self)
+
+
+Serve = Callable[[trio.abc.Stream, Visit], Awaitable[None]]
+
+
+class Door:
+    """Takes connections and bounds their number.
+
+    Connections that have shown no token are bounded apart from the others, so that a stranger
+    cannot keep out who has one; where there is one too many, the oldest of them ends, since an
+    honest client shows its token at once.
+
+    Args:
+        serve: serves one connection.
+        ssl_context: for TLS.
+        counters: counts those that came.
+        max_pending: the most that are pending.
+        max_admitted: the most that are admitted.
+    """
+
+    def __init__(
+        self,
+        serve: Serve,
+        ssl_context: ssl.SSLContext | None,
+        counters: HubCounters,
+        *,
+        max_pending: int,
+        max_admitted: int,
+    ) -> None:
+        self._serve: Final = serve
+        self._ssl_context: Final = ssl_context
+        self._counters: Final = counters
+        self._max_pending: Final = max_pending
+        self._max_admitted: Final = max_admitted
+        self._pending: Final[dict[Visit, None]] = {}
+        self._admitted: Final[set[Visit]] = set()
+
+    async def accept(self, listeners: Sequence[trio.abc.Listener[Any]], nursery: trio.Nursery) -> None:
+        """Take connections until cancelled; each is served by a task in the nursery."""
+        await trio.serve_listeners(self._handle, list(listeners), handler_nursery=nursery)
+
+    def close_idle(self) -> None:
+        """End every connection that nothing is being done for."""
+        for visit in self._pending:
+            visit.scope.cancel(reason="the hub shuts down")
+
+    def admit(self, visit: Visit) -> bool:
+        """See :meth:`Visit.admit`."""
+        if len(self._admitted) >= self._max_admitted:
+            return False
+        self._pending.pop(visit, None)
+        self._admitted.add(visit)
+        return True
+
+    def release(self, visit: Visit) -> None:
+        """See :meth:`Visit.release`."""
+        if visit in self._admitted:
+            self._admitted.remove(visit)
+            self._wait_outside(visit)
+
+    def _wait_outside(self, visit: Visit) -> None:
+        if len(self._pending) >= self._max_pending:
+            oldest = next(iter(self._pending))
+            del self._pending[oldest]
+            oldest.scope.cancel(reason="too many connections without a token")
+        self._pending[visit] = None
+
+    async def _handle(self, stream: trio.abc.Stream) -> None:
+        self._counters.accepted_connections += 1
+        visit = Visit(self, _remote(stream))
+        self._wait_outside(visit)
+        try:
+            with visit.scope:
+                await self._serve(await self._secured(stream), visit)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as error:
+            _logger.debug("the connection of %s ended: %r", visit.remote, error)
+        except Exception:
+            # It costs this connection and no other, but somebody should see it.
+            _logger.exception("unexpected error in the connection of %s", visit.remote)
+        finally:
+            self._pending.pop(visit, None)
+            self._admitted.discard(visit)
+            await trio.aclose_forcefully(stream)
+
+    async def _secured(self, stream: trio.abc.Stream) -> trio.abc.Stream:
+        if self._ssl_context is None:
+            await trio.lowlevel.checkpoint()
+            return stream
+        secured = trio.SSLStream(stream, self._ssl_context, server_side=True, https_compatible=True)
+        with trio.move_on_after(_TLS_HANDSHAKE):
+            await secured.do_handshake()
+            return secured
+        raise trio.BrokenResourceError(f"no TLS handshake within {_TLS_HANDSHAKE:g} s")
+
+
+def _remote(stream: trio.abc.Stream) -> str:
+    if isinstance(stream, trio.SocketStream):
+        try:
+            return str(stream.socket.getpeername()[0])
+        except OSError:
+            # It is gone already, which whoever reads from it will notice.
+            return "unknown"
+    return "memory"

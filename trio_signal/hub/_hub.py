@@ -1,0 +1,178 @@
+"""The hub itself: what it is made of, and the tasks that keep it going. Served by :mod:`.server`."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import trio
+
+from .._checks import check_count, check_positive
+from .._client import SignalClient
+from .._continuity import Gap
+from .._envelopes import ReceivedMessage, Undecodable
+from .._inbox import Event
+from .._receiver import WallClock
+from ._metrics import metrics
+from ._status import HubCounters, StatusBoard
+from .connections import CloseCode, Connection, ConnectionFigures, ConnectionManager
+from .log import MessageLog
+
+_logger: Final = logging.getLogger("trio_signal.hub")
+
+#: A WebSocket ping without payload, as every client's library answers it.
+_PING: Final = b"\x89\x00"
+
+#: The pump gives others a turn after handing out this many frames at the latest, some 2 ms of work.
+_TURN: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubLimits:
+    """What one hub allows. Times in seconds.
+
+    Attributes:
+        max_connections: connections that a valid token (or ticket) has opened.
+        max_pending: connections without one, idle ones included; one more ends the oldest.
+        max_queue: frames that wait for one full socket; one more closes it (4008).
+        max_queue_bytes: bytes that they may have.
+        max_send_bytes: the largest body of ``POST /v2/send``.
+        max_send_total: what all such bodies together may take in memory.
+        recovery_rate: recovery calls, and WebSockets opened with ``since``, each second.
+        recovery_burst: how many of them at once after a quiet time.
+        max_recoveries: recovery answers on their way at the same time.
+        heartbeat_interval: between two heartbeats; twice that and 5 s without a byte from a client end it.
+        shutdown_spread: over how many seconds clients are spread that come back after a shutdown.
+        send_wait: how long a message may wait for its turn to be sent.
+    """
+
+    max_connections: int = 1000
+    max_pending: int = 256
+    max_queue: int = 1000
+    max_queue_bytes: int = 1024 * 1024
+    max_send_bytes: int = 16 * 1024 * 1024
+    max_send_total: int = 64 * 1024 * 1024
+    recovery_rate: float = 100.0
+    recovery_burst: int = 200
+    max_recoveries: int = 16
+    heartbeat_interval: float = 15.0
+    shutdown_spread: float = 5.0
+    send_wait: float = 25.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_connections", "max_pending", "max_queue", "max_queue_bytes", "max_send_bytes"):
+            check_count(name, getattr(self, name))
+        for name in ("max_send_total", "recovery_burst", "max_recoveries"):
+            check_count(name, getattr(self, name))
+        for name in ("recovery_rate", "heartbeat_interval", "send_wait"):
+            check_positive(name, getattr(self, name))
+        check_positive("shutdown_spread", self.shutdown_spread, zero=True)
+
+
+class Hub:
+    """A running hub. Given by :func:`serve_hub`."""
+
+    def __init__(
+        self,
+        signal: SignalClient,
+        log: MessageLog,
+        *,
+        address: tuple[str, int],
+        scheme: str,
+        wall_clock: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self.signal: Final = signal
+        self.log: Final = log
+        self.address: Final = address
+        self.random: Final = random
+        self.counters: Final = HubCounters()
+        wall = WallClock(wall_clock)
+        self.connections: Final = ConnectionManager(log, wall=wall.now, on_slow=self._note_slow)
+        self.board: Final = StatusBoard(
+            signal, log, wall_clock=wall_clock, delivered=lambda: self.connections.delivered
+        )
+        self._scheme: Final = scheme
+        self._stop: Final = trio.Event()
+
+    def __repr__(self) -> str:
+        """Show the address."""
+        return f"<Hub {self.url}>"
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as a URL; what a client of it is opened with."""
+        host, port = self.address
+        return f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a shutdown has begun."""
+        return self._stop.is_set()
+
+    def shutdown(self) -> None:
+        """Begin an orderly end; :func:`serve_hub` returns when it is done (contract H10).
+
+        Nothing more is accepted, sends under way get their answer, every client is told when to
+        come back, what is queued for it goes out, and its connection is closed with 1012.
+        """
+        self._stop.set()
+
+    async def wait_shutdown(self) -> None:
+        """Wait until a shutdown has begun. A checkpoint; cancelling is safe."""
+        await self._stop.wait()
+
+    def statistics(self) -> list[ConnectionFigures]:
+        """Return the figures of every connected client."""
+        return self.connections.figures()
+
+    def metrics(self) -> bytes:
+        """Return everything that is counted, as Prometheus' text."""
+        return metrics(self.signal, self.log, self.board, self.connections.figures(), self.counters)
+
+    async def pump(self) -> None:
+        """Number, store and hand out whatever the client gives, until it is closed (contract H11).
+
+        A checkpoint. Cancelling is safe: what was taken from the client has been handed out.
+        """
+        work, worked = 0, 0.0
+        async for event in self.signal.events():
+            begun = time.perf_counter()
+            self._hand_on(event)
+            worked += time.perf_counter() - begun
+            work += 1 + len(self.connections)
+            # Not every step of the iterator gives others a turn, and to hand out is work for each client.
+            if work >= _TURN:
+                self.board.note_pause(worked)
+                await trio.lowlevel.checkpoint()
+                work, worked = 0, 0.0
+
+    def _hand_on(self, event: Event) -> None:
+        if isinstance(event, ReceivedMessage | Undecodable):
+            self.connections.broadcast(event.raw)
+            self.board.note_received()
+            if isinstance(event, Undecodable):
+                _logger.warning("a frame could not be understood and goes on as it came: %s", event.reason)
+        elif isinstance(event, Gap):
+            self.board.note_gap(self.connections.broadcast_gap(event).sequence, event)
+            _logger.warning("messages may be missing: %s", event)
+        else:
+            _logger.warning("Signal wants a challenge solved before it takes more messages")
+
+    async def beat(self, interval: float) -> None:
+        """Tell every client the head now and then, and drop those that have long said nothing."""
+        while True:
+            await trio.sleep(interval)
+            limit = trio.current_time() - 2 * interval - 5
+            for connection in self.connections.connections:
+                if connection.outlet.last_received < limit:
+                    self.counters.closed_dead += 1
+                    self.connections.disconnect(connection)
+                    connection.outlet.end(CloseCode.NO_ANSWER, "nothing came from you, not even a pong")
+            self.counters.heartbeats += self.connections.heartbeat(_PING)
+
+    def _note_slow(self, connection: Connection) -> None:
+        self.counters.closed_slow += 1
+        _logger.warning("client %s takes nothing any more and is sent away to recover", connection.remote)

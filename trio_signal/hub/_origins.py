@@ -1,0 +1,67 @@
+"""Which web pages may use the hub: a browser sends along whatever a page of any site asks it to."""
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+from .._checks import check_type
+from .._errors import ConfigurationError
+from ._http import Answer, HttpError, Request
+
+_ORIGIN: Final = re.compile(r"https?://[!-.0-~]+")
+_LOOPBACK: Final = re.compile(r"(127(\.[0-9]{1,3}){3}|localhost|\[::1\])(:[0-9]{1,5})?")
+
+
+class Origins:
+    """Decides by the ``Origin`` and ``Host`` of a request, which a page cannot forge.
+
+    Args:
+        allowed: pages beside the hub's own, as ``https://host:port``.
+        loopback_only: whether ``Host`` must name this machine: there is no key then, and a page
+            whose own name was made to point at 127.0.0.1 would pass for the hub's.
+    """
+
+    def __init__(self, allowed: Collection[str], *, loopback_only: bool) -> None:
+        if isinstance(allowed, str | bytes):
+            raise ConfigurationError("allowed_origins", "give a list, not one string")
+        for origin in allowed:
+            check_type("allowed_origins", origin, str)
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigurationError(
+                    "allowed_origins", f"{origin!r} is not of the form https://host:port"
+                )
+        self._allowed: Final = frozenset(origin.lower() for origin in allowed)
+        self._loopback_only: Final = loopback_only
+
+    def check(self, request: Request) -> None:
+        """Refuse what a foreign web page asks for.
+
+        Raises:
+            HttpError: 403.
+        """
+        host = request.headers.get("host", "").lower()
+        if self._loopback_only and not _LOOPBACK.fullmatch(host):
+            raise HttpError(403, "without a key the hub answers to 127.0.0.1 and localhost only")
+        origin = request.headers.get("origin", "").lower()
+        if origin and origin not in self._allowed and origin.partition("://")[2] != host:
+            raise HttpError(403, "pages of this origin may not use the hub (see allowed_origins)")
+
+    def headers(self, request: Request) -> tuple[tuple[str, str], ...]:
+        """Return the headers that let an allowed page read the answer."""
+        origin = request.headers.get("origin", "")
+        if origin.lower() not in self._allowed:
+            return ()
+        return (
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Expose-Headers", "Retry-After"),
+            ("Vary", "Origin"),
+        )
+
+    def preflight(self) -> Answer:
+        """Answer a browser that asks before it lets an allowed page use its token."""
+        allowed = (
+            ("Access-Control-Allow-Methods", "GET, POST"),
+            ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
+            ("Access-Control-Max-Age", "600"),
+        )
+        return Answer(204, headers=allowed)

@@ -1,0 +1,320 @@
+"""Who is connected, and what each of them has been handed (contract H1, H2, H7, H8).
+
+Theory of operation
+===================
+
+A message is numbered, stored and handed to every connected client in one synchronous
+step: nothing else runs in between, so a client is told of a message either by that step
+or by reading it from the log, never by both and never by neither. A connection is
+
+- *live*: it has everything up to the log's head, and is handed each new message as it comes;
+- *catching up*: it is handed pages of the log, as fast as it takes them, until it has come to
+  the head; in the same step it turns live.
+
+New messages are not queued for a connection that catches up, for they are in the log; so one
+that is far behind costs no memory. A live one whose socket is full has a queue of bounded
+length; when that overflows the connection is closed and its client comes back for the rest.
+No function here waits.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from .._continuity import Gap
+from .._errors import SignalError
+from . import _protocol
+from ._pages import LogEntry, Page
+from .log import MessageLog
+
+#: How much of the log a client that catches up is handed at once, in bytes.
+_PAGE: Final = 64 * 1024
+
+
+class UnknownConnection(SignalError, LookupError):
+    """No connection of that id is open; it may have ended a moment ago."""
+
+
+class Outlet(Protocol):
+    """Where a connection's frames go."""
+
+    def push(self, frame: bytes) -> bool:
+        """Write a frame or queue it; False if there is no room. Never waits, never fails."""
+        ...
+
+    def end(self, code: int, reason: str, *, flush: bool = True) -> None:
+        """Close the connection soon, with this close code; give up what is queued unless ``flush``."""
+        ...
+
+    @property
+    def last_received(self) -> float:
+        """When the last bytes came from the client, on Trio's clock."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """How many frames wait for the socket."""
+        ...
+
+    @property
+    def queued_bytes(self) -> int:
+        """How many bytes they have."""
+        ...
+
+
+class CloseCode:
+    """WebSocket close codes that the hub uses of itself (documented in ``docs/hub-protocol.md``)."""
+
+    ABUSE: Final = 1008  #: the client sent what no client needs to send
+    GOING_DOWN: Final = 1012  #: the hub restarts: come back after ``retry_after``
+    TOKEN_EXPIRED: Final = 4001  #: come back with a new token
+    TOO_SLOW: Final = 4008  #: come back and recover
+    NO_ANSWER: Final = 4009  #: nothing came from the client for too long, not even a pong
+
+
+class Connection:
+    """One client of the hub.
+
+    Attributes:
+        id: names it, at random.
+        subject: who it is, as its token says.
+        remote: its address.
+        connected_at: when it came, in milliseconds since the epoch.
+        sequence: how many direct messages it was handed; the count of this connection alone.
+        is_live: whether it has everything up to the log's head.
+        position: up to where it has been handed the log, while it catches up.
+        epoch: which numbering its position is of, if it is not certainly ours.
+        outlet: where its frames go.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        position: int,
+        epoch: str | None,
+        *,
+        subject: str,
+        remote: str,
+        connected_at: int,
+    ) -> None:
+        self.id: Final = secrets.token_hex(8)
+        self.subject: Final = subject
+        self.remote: Final = remote
+        self.connected_at: Final = connected_at
+        self.sequence = 0
+        self.is_live = False
+        self.outlet: Final = outlet
+        self.position = position
+        self.epoch = epoch
+
+    def __repr__(self) -> str:
+        """Show the id."""
+        return f"<Connection {self.id}>"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFigures:
+    """One connection at one moment.
+
+    Attributes:
+        id: names it.
+        subject: who it is.
+        connected: when it came, in milliseconds since the epoch.
+        sequence: the last message of the log that it was handed.
+        lag: how many messages it has not taken yet: those after ``sequence``, and what is queued.
+        queued: how many frames wait for its socket.
+        queued_bytes: how many bytes they have.
+        remote: its address.
+    """
+
+    id: str
+    subject: str
+    connected: int
+    sequence: int
+    lag: int
+    queued: int
+    queued_bytes: int
+    remote: str
+
+
+class ConnectionManager:
+    """Everybody who is connected to one log.
+
+    All methods are synchronous and never wait.
+
+    Args:
+        log: what numbers and keeps the messages.
+        wall: the time of day in milliseconds since the epoch.
+        on_slow: told of each connection that is closed because it was too slow.
+    """
+
+    def __init__(
+        self, log: MessageLog, *, wall: Callable[[], int], on_slow: Callable[[Connection], None] | None = None
+    ) -> None:
+        self.log: Final = log
+        self._wall: Final = wall
+        self._on_slow: Final = on_slow
+        self._all: Final[dict[str, Connection]] = {}
+        self._live: Final[dict[str, Connection]] = {}
+        #: The live ones side by side in memory, made anew after each change: a broadcast is bound by memory.
+        self._round: list[tuple[Connection, Callable[[bytes], bool]]] | None = None
+        self.delivered = 0
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Everybody who is connected, the oldest first."""
+        return tuple(self._all.values())
+
+    def broadcast(self, data: bytes | str, *, timestamp: int | None = None) -> LogEntry:
+        """Number a message, store it, and hand it to everybody, all in one step (contract H1, H8).
+
+        Stored even with nobody connected: whoever comes later can have it.
+
+        Args:
+            data: the gateway's frame. What is no JSON is carried as a JSON string of its text.
+            timestamp: when it came, in milliseconds since the epoch; now by default.
+        """
+        when = self._wall() if timestamp is None else timestamp
+        return self._hand_out(self.log.append(_protocol.as_json(data), timestamp=when))
+
+    def broadcast_gap(self, gap: Gap, *, timestamp: int | None = None) -> LogEntry:
+        """Number an absence from the gateway, store it, and hand it to everybody, as a message is."""
+        when = self._wall() if timestamp is None else timestamp
+        return self._hand_out(self.log.append_gap(gap, timestamp=when))
+
+    def send_message(self, connection_id: str, data: bytes | str) -> int:
+        """Send something to one client alone: neither numbered by the log nor stored.
+
+        Returns:
+            Its number in that connection's own count, from 1.
+
+        Raises:
+            UnknownConnection: there is no such connection.
+        """
+        connection = self._all.get(connection_id)
+        if connection is None:
+            raise UnknownConnection(f"no connection {connection_id!r} is open")
+        connection.sequence += 1
+        payload = _protocol.direct(connection.sequence, self._wall(), _protocol.as_json(data))
+        self._push(connection, _protocol.text_frame(payload))
+        return connection.sequence
+
+    def get_messages_since(self, since: int, *, epoch: str | None = None, limit: int | None = None) -> Page:
+        """Return what came after message ``since``; see :meth:`MessageLog.since`."""
+        return self.log.since(since, epoch=epoch, limit=limit)
+
+    def connect(
+        self,
+        outlet: Outlet,
+        *,
+        subject: str,
+        remote: str,
+        heartbeat_interval: float,
+        since: int | None = None,
+        epoch: str | None = None,
+    ) -> Connection:
+        """Register a client and say hello to it, in one step.
+
+        Without ``since`` it is live from the head on. With it, it catches up by
+        :meth:`next_page`; if the log cannot give all, it is told of the hole first.
+        """
+        log = self.log
+        head = log.head
+        position = head if since is None else since
+        connection = Connection(
+            outlet, position, epoch, subject=subject, remote=remote, connected_at=self._wall()
+        )
+        hello = _protocol.hello(log.epoch, head, log.oldest, heartbeat_interval, connection.id)
+        self._all[connection.id] = connection
+        if since is None:
+            self._turn_live(connection)
+        self._push(connection, _protocol.text_frame(hello))
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """Forget a client. Idempotent."""
+        self._all.pop(connection.id, None)
+        self._live.pop(connection.id, None)
+        self._round = None
+        connection.is_live = False
+
+    def next_page(self, connection: Connection) -> bytes:
+        """Return the next frames, joined, for a client that catches up.
+
+        Nothing, in the very step in which the client has everything: from then on it is live.
+        """
+        page = self.log.since(connection.position, epoch=connection.epoch, max_bytes=_PAGE)
+        # Only the first page can belong to another epoch; from there on the position is one of ours.
+        connection.epoch = None
+        frames = [] if page.gap is None else [_protocol.text_frame(_protocol.hole(page.gap))]
+        frames += [_protocol.text_frame(entry.body) for entry in page.messages]
+        if page.messages:
+            connection.position = page.messages[-1].sequence
+        elif page.gap is not None:
+            connection.position = page.oldest - 1
+        else:
+            self._turn_live(connection)
+        self.delivered += len(page.messages)
+        return b"".join(frames)
+
+    def heartbeat(self, ping: bytes) -> int:
+        """Tell every live client the head; send all of them a ping frame. Return how many were live."""
+        beat = _protocol.text_frame(_protocol.heartbeat(self.log.head)) + ping
+        live = len(self._live)
+        for connection in self.connections:
+            if connection.is_live:
+                self._push(connection, beat)
+            else:
+                # It would take the head for the sign of a hole. A ping without room is no reason to end it.
+                connection.outlet.push(ping)
+        return live
+
+    def figures(self) -> list[ConnectionFigures]:
+        """Return the figures of every connection, the oldest first."""
+        head = self.log.head
+        return [_figures(connection, head) for connection in self._all.values()]
+
+    def _turn_live(self, connection: Connection) -> None:
+        connection.is_live = True
+        self._live[connection.id] = connection
+        self._round = None
+
+    def _hand_out(self, entry: LogEntry) -> LogEntry:
+        frame = _protocol.text_frame(entry.body)
+        if self._round is None:
+            self._round = [(connection, connection.outlet.push) for connection in self._live.values()]
+        slow = [connection for connection, push in self._round if not push(frame)]
+        self.delivered += len(self._round) - len(slow)
+        for connection in slow:
+            self._give_up(connection)
+        return entry
+
+    def _push(self, connection: Connection, frame: bytes) -> None:
+        if not connection.outlet.push(frame):
+            self._give_up(connection)
+
+    def _give_up(self, connection: Connection) -> None:
+        """Close a client that takes nothing any more; it is told to come back and recover (contract H7)."""
+        self.disconnect(connection)
+        connection.outlet.end(CloseCode.TOO_SLOW, "too slow: come back and recover", flush=False)
+        if self._on_slow is not None:
+            self._on_slow(connection)
+
+
+def _figures(connection: Connection, head: int) -> ConnectionFigures:
+    outlet = connection.outlet
+    sequence = head if connection.is_live else connection.position
+    return ConnectionFigures(
+        id=connection.id,
+        subject=connection.subject,
+        connected=connection.connected_at,
+        sequence=sequence,
+        lag=max(0, head - sequence) + outlet.queued,
+        queued=outlet.queued,
+        queued_bytes=outlet.queued_bytes,
+        remote=connection.remote,
+    )

@@ -1,0 +1,168 @@
+"""``serve_hub()``: one port, behind it the log and everybody who is connected to it.
+
+::
+
+    serve_hub                               for nursery.start(); gives a Hub
+     ├─ pump           client's events -> number, store, hand out: one synchronous step each
+     ├─ status board   history and rates
+     ├─ heartbeats     tells the head, drops who is silent
+     └─ door           accepts connections
+         └─ one task for each connection: requests, or a WebSocket session
+
+Whatever one connection does ends with that connection. The pump never waits for any of them.
+"""
+
+import ipaddress
+import logging
+import ssl
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from random import Random
+from typing import Any, Final
+
+import trio
+
+from .._checks import check_type
+from .._client import SignalClient
+from .._errors import ConfigurationError
+from ._door import Door
+from ._hub import Hub, HubLimits
+from ._origins import Origins
+from ._routes import Routes
+from .auth import Authenticator, Tickets
+from .connections import CloseCode
+from .log import MessageLog
+
+_logger: Final = logging.getLogger("trio_signal.hub")
+
+#: How long connections may take to end after a shutdown has begun, in seconds.
+_LAST_ACTS: Final = 5.0
+
+
+async def serve_hub(
+    signal: SignalClient,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    key: Authenticator | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    log: MessageLog | None = None,
+    allowed_origins: Collection[str] = (),
+    limits: HubLimits | None = None,
+    listeners: Sequence[trio.abc.Listener[Any]] | None = None,
+    wall_clock: Callable[[], float] = time.time,
+    random: Random | None = None,
+    task_status: trio.TaskStatus[Hub] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve a client's messages to many: for ``hub = await nursery.start(serve_hub, signal)``.
+
+    The hub reads ``signal.events()`` alone; nothing else should read from that client.
+    Runs until :meth:`Hub.shutdown`, until the client is closed, or until it is cancelled; then
+    every client has been told when to come back, and every socket is closed.
+
+    Args:
+        signal: the one client of the gateway.
+        host: the address to listen on.
+        port: the port; 0 for any free one.
+        key: checks tokens. Without it everybody who reaches the port may read and send, so it
+            must be on loopback then, and requests must name it so (which keeps out web pages
+            that have a name of their own point at this machine).
+        ssl_context: for TLS.
+        log: what numbers and keeps the messages; by default 500 for 900 s in memory.
+        allowed_origins: web pages beside the hub's own that may use it, as ``https://host:port``.
+        limits: how much of everything.
+        listeners: where connections come from instead of ``host`` and ``port``.
+        wall_clock: tells the time of day in seconds since the epoch.
+        random: spreads those who are told to come back later; one of its own by default.
+        task_status: gets the :class:`Hub` once it listens.
+
+    Raises:
+        ConfigurationError: an argument is wrong; it is named. Nothing was started.
+        OSError: the port cannot be listened on.
+    """
+    check_type("key", key, Authenticator)
+    check_type("ssl_context", ssl_context, ssl.SSLContext)
+    check_type("log", log, MessageLog)
+    check_type("limits", limits, HubLimits)
+    if key is None and listeners is None and not _is_loopback(host):
+        raise ConfigurationError(
+            "key", f"without one the hub listens on loopback only, not on {host}; give a key or 127.0.0.1"
+        )
+    limits = limits or HubLimits()
+    origins = Origins(allowed_origins, loopback_only=key is None)
+    if listeners is None:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    try:
+        hub = Hub(
+            signal,
+            log or MessageLog(clock=trio.current_time),
+            address=_address(listeners, host, port),
+            scheme="http" if ssl_context is None else "https",
+            wall_clock=wall_clock,
+            random=random or Random(),  # noqa: S311  (spreads load, guards nothing)
+        )
+        tickets = Tickets(clock=trio.current_time)
+        routes = Routes(hub, limits, key=key, tickets=tickets, origins=origins, wall_clock=wall_clock)
+        door = Door(
+            routes.serve,
+            ssl_context,
+            hub.counters,
+            max_pending=limits.max_pending,
+            max_admitted=limits.max_connections,
+        )
+        if key is None:
+            _logger.warning("the hub has no key: everybody on this machine may read and send")
+        await _run(hub, door, listeners, limits, lambda: task_status.started(hub))
+    finally:
+        for listener in listeners:
+            with suppress(OSError):
+                await trio.aclose_forcefully(listener)
+
+
+async def _run(
+    hub: Hub,
+    door: Door,
+    listeners: Sequence[trio.abc.Listener[Any]],
+    limits: HubLimits,
+    on_started: Callable[[], None],
+) -> None:
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(hub.board.follow)
+        tasks.start_soon(hub.beat, limits.heartbeat_interval)
+        async with trio.open_nursery() as visitors:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(door.accept, listeners, visitors)
+                accepting.start_soon(_pump, hub)
+                on_started()
+                await hub.wait_shutdown()
+                accepting.cancel_scope.cancel(reason="the hub shuts down")
+            for listener in listeners:
+                await listener.aclose()
+            visitors.cancel_scope.deadline = trio.current_time() + _LAST_ACTS
+            door.close_idle()
+            for connection in hub.connections.connections:
+                connection.outlet.end(CloseCode.GOING_DOWN, "the hub goes down")
+        tasks.cancel_scope.cancel(reason="the hub has shut down")
+
+
+async def _pump(hub: Hub) -> None:
+    await hub.pump()
+    # The client was closed: nothing will come any more.
+    hub.shutdown()
+
+
+def _address(listeners: Sequence[trio.abc.Listener[Any]], host: str, port: int) -> tuple[str, int]:
+    for listener in listeners:
+        if isinstance(listener, trio.SocketListener):
+            name = listener.socket.getsockname()
+            return str(name[0]), int(name[1])
+    # In memory any port will do, but a URL with port 0 is none.
+    return host, port or 80
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
