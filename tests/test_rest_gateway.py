@@ -60,6 +60,7 @@ from trio_signal._attachments import check_attachments
 from trio_signal._credentials import Credentials
 from trio_signal._dial import parse_url
 from trio_signal.gateways import SendResult
+from trio_signal.gateways._requests import Requests
 from trio_signal.gateways.rest import RestGateway
 from trio_signal.testing import (
     FakeGateway,
@@ -111,13 +112,13 @@ def route_to(gateway: FakeGateway, url: str = URL, **options: Any) -> RestGatewa
         "connect": gateway.connect,
         "ssl_context": None,
         "http_client": None,
-        "ping_interval": 10.0,
-        "pong_timeout": 5.0,
         "send_timeout": 60.0,
-        "max_message_size": 1 << 20,
     }
     credentials = options.pop("credentials", None) or Credentials((), None, address.authorization)
-    return RestGateway(address, gateway.account, credentials, **(defaults | options))
+    requests = Requests(address, credentials, **(defaults | options))
+    return RestGateway(
+        requests, gateway.account, ping_interval=10.0, pong_timeout=5.0, max_message_size=1 << 20
+    )
 
 
 def targets(gateway: FakeGateway) -> list[str]:
@@ -1241,7 +1242,7 @@ async def test_the_phase_names_what_connecting_is_busy_with(autojump_clock: Mock
     async with open_gateway() as gateway:
         route = route_to(gateway)
         assert route.phase == "connecting"
-        async with route.open_link() as link:
+        async with route.open_link(None) as link:
             assert route.phase == "waiting for the first pong"
             await link.probe()
             assert link.bytes_received > 100

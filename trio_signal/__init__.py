@@ -22,6 +22,7 @@ from ._errors import (
     PermanentError,
     Reason,
     SignalError,
+    TooManyUnacknowledged,
     UnknownAccount,
     WrongGatewayMode,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "SignalError",
     "StateChange",
     "StateChanges",
+    "TooManyUnacknowledged",
     "Undecodable",
     "UnknownAccount",
     "WrongGatewayMode",

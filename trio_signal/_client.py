@@ -19,19 +19,19 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import trio
 
 from ._attachments import AttachmentLike, check_attachments
 from ._buffer import BufferStatistics, MessageBuffer, Overflow
 from ._checks import check_choice, check_count, check_positive, check_type
-from ._continuity import Cursor, GapReason
+from ._continuity import Cursor, cursor_at
 from ._credentials import Credentials, Headers, Token
 from ._dial import Connect, parse_url
 from ._envelopes import MessageKind, ReceivedMessage
 from ._errors import ClientClosed, ConfigurationError, ObserverLagged, Reason
-from ._inbox import ChallengeRequired, Inbox, InboxStatistics
+from ._inbox import ChallengeRequired, Event, Inbox, InboxStatistics
 from ._journal import Journal, MemoryJournal
 from ._outgoing import Delivery, DropReason, OutgoingMessage, Quote, on_done
 from ._ratelimit import RateLimit, TokenBucket
@@ -43,12 +43,11 @@ from ._status import StateChanges, StateLog
 from ._streams import DEFAULT_KINDS, EventStream, MessageStream
 from ._supervisor import Supervisor
 from .gateways import Gateway
-from .gateways.rest import RestGateway
+from .gateways._requests import Requests
+from .gateways.auto import GatewayKind, make_gateway
 
 #: Seconds for closing what is left after everything was cancelled.
 _LAST_ACTS: Final = 1.0
-
-GatewayKind = Literal["auto", "rest"]
 
 _DEFAULT_RATE_LIMIT: Final = RateLimit(20, per=1.0, burst=100)
 
@@ -116,6 +115,7 @@ async def open_signal_client(
     max_message_size: int = 16 * 1024 * 1024,
     max_attachment_bytes: int = 100 * 1024 * 1024,
     cursor: Cursor | None = None,
+    acknowledge: bool = False,
     wall_clock: Callable[[], float] = time.time,
 ) -> AsyncGenerator["SignalClient"]:
     """Keep a Signal account's traffic alive while the block runs.
@@ -130,10 +130,11 @@ async def open_signal_client(
     one in flight ``Failed("unknown")``, what waited ``Dropped("closed")``.
 
     Args:
-        url: the gateway, as ``http://host:8080``, https, ws or wss, with a base path if there
-            is one. ``user:password@`` becomes an Authorization header.
+        url: the gateway or the hub, as ``http://host:8080``, https, ws or wss, with a base path if
+            there is one. ``user:password@`` becomes an Authorization header.
         account: the number that the gateway is linked to, with + and country code.
-        gateway: what kind it is; ``"auto"`` finds out among the kinds that this version knows.
+        gateway: what kind it is: ``"rest"`` for a signal-cli-rest-api, ``"hub"`` for a trio_signal
+            hub; ``"auto"`` asks it.
         buffer_size: the most messages that wait to be sent.
         buffer_bytes: the most bytes that they may take.
         overflow: what happens when the buffer is full; see :class:`MessageBuffer`.
@@ -158,13 +159,17 @@ async def open_signal_client(
         http_client: an ``httpx.AsyncClient``, or one of its shape (``httpx2``), to send with. It
             is not closed. The WebSocket does not go through it.
         connect: opens the byte stream to (host, port), for proxies and tests; TCP by default.
-        inbox_size: the most events kept for the application.
+        inbox_size: the most events kept for the application, and with ``acknowledge`` the most that
+            it may take from the oldest that it has not acknowledged on.
         inbox_bytes: the most bytes that they may take.
         max_message_size: the largest message taken from the WebSocket, in bytes; a larger one
             closes the connection (1009).
         max_attachment_bytes: the most that the attachments of one message may be together.
-        cursor: where an earlier process had come (:attr:`SignalClient.cursor`); the time since
-            then is reported as a gap.
+        cursor: where an earlier process had come (:attr:`SignalClient.cursor`). A hub gives what
+            came since then; what it no longer has, and all that came while a gateway without
+            memory was alone, is reported as a gap.
+        acknowledge: move the cursor over an event when :meth:`SignalClient.acknowledge` is called
+            for it, instead of when it is taken.
         wall_clock: tells the time of day in seconds since the epoch.
 
     Raises:
@@ -191,23 +196,30 @@ async def open_signal_client(
         if option is not None and not callable(option):
             raise ConfigurationError(name, f"{type(option).__name__} cannot be called")
     check_positive("close_timeout", close_timeout, zero=True)
-    route = RestGateway(
+    check_type("acknowledge", acknowledge, bool)
+    wall = WallClock(wall_clock)
+    requests = Requests(
         address,
-        account,
         Credentials(headers, token, address.authorization),
         connect=connect or trio.open_tcp_stream,
         ssl_context=ssl_context,
         http_client=http_client,
+        send_timeout=check_positive("send_timeout", send_timeout),
+    )
+    route = make_gateway(
+        gateway,
+        requests,
+        account,
         ping_interval=check_positive("ping_interval", ping_interval),
         pong_timeout=check_positive("pong_timeout", pong_timeout),
-        send_timeout=check_positive("send_timeout", send_timeout),
         max_message_size=check_count("max_message_size", max_message_size),
+        now=wall.now,
     )
     client = SignalClient(
         route,
         account,
         buffer=MessageBuffer(buffer_size, max_bytes=buffer_bytes, overflow=overflow),
-        inbox=Inbox(inbox_size, inbox_bytes),
+        inbox=Inbox(inbox_size, inbox_bytes, acknowledge=acknowledge),
         journal=MemoryJournal(cursor),
         backoff=backoff or Backoff(),
         bucket=TokenBucket(rate_limit, trio.current_time()) if rate_limit else None,
@@ -215,7 +227,7 @@ async def open_signal_client(
         max_send_attempts=check_count("max_send_attempts", max_send_attempts),
         attempt_timeout=check_positive("attempt_timeout", attempt_timeout),
         max_attachment_bytes=max_attachment_bytes,
-        wall=WallClock(wall_clock),
+        wall=wall,
     )
     async with _running(client, route, close_timeout):
         yield client
@@ -305,8 +317,6 @@ class SignalClient:
             on_challenge=self._challenged,
         )
         self._failure: Exception | None = None
-        if journal.cursor is not None:
-            self._receiver.begin_absence(GapReason.GATEWAY, journal.cursor.time)
 
     def __repr__(self) -> str:
         """Show the state."""
@@ -375,6 +385,9 @@ class SignalClient:
         sender is not told. Gaps are logged as warnings. Several loops, of either kind,
         compete for the items of one inbox. The iterator ends when the client is closed.
 
+        With ``acknowledge=True`` what is given must be acknowledged; what is passed over counts
+        as acknowledged by itself.
+
         Args:
             kinds: which kinds to give.
         """
@@ -392,6 +405,23 @@ class SignalClient:
         :class:`ChallengeRequired`. Ends when the client is closed.
         """
         return EventStream(self._inbox, self._taken)
+
+    def acknowledge(self, event: Event) -> None:
+        """Say that the application is done with an event, so that :attr:`cursor` may move over it.
+
+        For a client opened with ``acknowledge=True``. The cursor moves over an event once it and
+        all that were taken before it are acknowledged, so several loops may do so in any order.
+        Not a checkpoint. It works after the client was closed too.
+
+        Args:
+            event: the very object that an iterator gave.
+
+        Raises:
+            ConfigurationError: the client was opened without ``acknowledge=True``; or this object
+                was not given by it, or has been acknowledged before.
+        """
+        self._inbox.acknowledge(event)
+        self._taken()
 
     @property
     def state(self) -> ConnectionState:
@@ -443,15 +473,17 @@ class SignalClient:
     def cursor(self) -> Cursor | None:
         """How far the application has come; give it to the next process as ``cursor=``.
 
-        None until there has been a connection. It moves only as messages are taken.
+        None until there has been a connection. It moves only as events are taken, or with
+        ``acknowledge=True`` as they are acknowledged.
         """
-        time = self._inbox.oldest
-        if time is None:
-            time = self._receiver.absent_since
+        if (oldest := self._inbox.oldest) is not None:
+            return cursor_at(oldest, self._inbox.position)
+        if (absent_since := self._receiver.absent_since) is not None:
+            return Cursor(absent_since)
+        if (resume := self._receiver.resume) is not None:
+            return resume
         link = self._supervisor.link
-        if time is None and link is not None:
-            time = self._wall.at(link.last_received)
-        return self._journal.cursor if time is None else Cursor(time)
+        return Cursor(self._wall.at(link.last_received)) if link else self._journal.cursor
 
     def statistics(self) -> ClientStatistics:
         """Return the present figures."""

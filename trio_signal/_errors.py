@@ -8,6 +8,7 @@
     ├── BufferFull              overflow="error" and no room: wait, or drop something yourself
     ├── ClientClosed            the client's ``async with`` has been left: open a new one
     ├── ObserverLagged          a reader of state changes fell too far behind: read faster
+    ├── TooManyUnacknowledged   acknowledge what was taken before taking more
     ├── MessageDropped          what ``OutgoingMessage.wait()`` raises for ``Dropped``
     ├── SendFailed              what ``OutgoingMessage.wait()`` raises for ``Failed``
     └── GatewayError            the gateway, or the way to it
@@ -65,6 +66,21 @@ class ObserverLagged(SignalError):
         self.missed = missed
 
 
+class TooManyUnacknowledged(SignalError):
+    """Too many events were taken and not acknowledged; what was to be taken next waits.
+
+    Attributes:
+        count: how many have been taken since the oldest that is not acknowledged, itself included.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"{count} events have been taken since the oldest one that is not acknowledged; "
+            "acknowledge it, or open the client with a larger inbox_size or inbox_bytes"
+        )
+        self.count = count
+
+
 class Reason(enum.StrEnum):
     """Why the state changed."""
 
@@ -77,7 +93,13 @@ class Reason(enum.StrEnum):
     CLOSED_BY_GATEWAY = "closed_by_gateway"  #: a close frame came
     CONNECTION_LOST = "connection_lost"  #: the connection ended without a close frame
     NO_ANSWER = "no_answer"  #: nothing came, not even a pong
-    GATEWAY_STALLED = "gateway_stalled"  #: pongs came, but no ping of the gateway's own
+    GATEWAY_STALLED = (
+        "gateway_stalled"  #: pongs came, but no ping of the gateway's own, no heartbeat of the hub's
+    )
+    HOLE = "hole"  #: a numbered message did not come: the hub is asked for it again
+    TOO_SLOW = "too_slow"  #: the hub had more for us than it queues: the rest is fetched again
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105  #: the hub wants a new token
+    GOING_DOWN = "going_down"  #: the hub shuts down and said when to come back
     PERMANENT = "permanent"  #: retrying cannot help
     CLIENT_CLOSED = "client_closed"  #: the client's scope was left
 

@@ -2,14 +2,16 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import trio
 
+from ._acknowledgements import Acknowledgements
 from ._checks import check_count
-from ._continuity import Gap, GapReason
+from ._continuity import Gap, GapReason, Position
 from ._envelopes import ReceivedMessage, Undecodable
+from ._errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class InboxStatistics:
         max_items: the most items it holds.
         max_bytes: the most bytes it holds.
         overflowed: how many items it had no room for, ever.
+        unacknowledged: how many were taken and not acknowledged; 0 where nobody has to.
     """
 
     waiting: int
@@ -58,12 +61,14 @@ class InboxStatistics:
     max_items: int
     max_bytes: int
     overflowed: int
+    unacknowledged: int = 0
 
 
 class _Entry(NamedTuple):
     item: Event
     size: int
     time: int
+    position: Position | None
 
 
 class Inbox:
@@ -74,14 +79,22 @@ class Inbox:
     Several tasks may take at once; each item goes to one of them.
 
     Args:
-        max_items: the most items it holds.
+        max_items: the most items it holds, and with ``acknowledge`` the most that may be taken
+            from the oldest that is not acknowledged on.
         max_bytes: the most bytes they may cost together.
+        acknowledge: an item counts as done when :meth:`acknowledge` says so, not when it is taken.
     """
 
-    def __init__(self, max_items: int = 10_000, max_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self, max_items: int = 10_000, max_bytes: int = 64 * 1024 * 1024, *, acknowledge: bool = False
+    ) -> None:
         self._max_items: Final = check_count("inbox_size", max_items)
         self._max_bytes: Final = check_count("inbox_bytes", max_bytes)
+        self._taken: Final = Acknowledgements(max_items, max_bytes) if acknowledge else None
         self._entries: deque[_Entry] = deque()
+        #: The place behind what was put last, and behind what is done with.
+        self._reached: Position | None = None
+        self._position: Position | None = None
         self._bytes = 0
         self._overflowed = 0
         self._lot = trio.lowlevel.ParkingLot()
@@ -90,15 +103,31 @@ class Inbox:
 
     def put(self, items: Iterable[Event], *, time: int) -> None:
         """Add what came at ``time`` (milliseconds since the epoch). Never waits, never fails."""
-        before = len(self._entries)
         for item in items:
-            size = _OVERHEAD + (len(item.raw) if isinstance(item, ReceivedMessage | Undecodable) else 0)
-            if self._has_room(size) or self._must_be_told(item):
-                self._append(_Entry(item, size, item.since if isinstance(item, Gap) else time))
-            else:
-                self._fold(item, time)
-        if added := len(self._entries) - before:
-            self._lot.unpark(count=added)
+            self.add(item, time=time)
+
+    def add(self, item: Event, *, time: int, position: Position | None = None) -> None:
+        """Add one item. Never waits, never fails.
+
+        Args:
+            item: what came.
+            time: when, in milliseconds since the epoch.
+            position: the place behind it, if it has a number of its own.
+        """
+        self._reached = reached = position or self._reached
+        size = _OVERHEAD + (len(item.raw) if isinstance(item, ReceivedMessage | Undecodable) else 0)
+        if self._has_room(size) or self._must_be_told(item):
+            self._append(_Entry(item, size, item.since if isinstance(item, Gap) else time, reached))
+        else:
+            self._fold(item, time, position)
+
+    def advance(self, position: Position) -> None:
+        """Note that what was put last reaches up to here; nothing is added."""
+        self._reached = position
+        if self._entries:
+            self._entries[-1] = self._entries[-1]._replace(position=position)
+        elif self._taken is None or not self._taken.advance(position):
+            self._position = position
 
     async def take(self) -> Event:
         """Wait for the oldest item and take it.
@@ -109,6 +138,7 @@ class Inbox:
 
         Raises:
             trio.EndOfChannel: the inbox is closed and empty.
+            TooManyUnacknowledged: the bound of what may be taken is reached; the item is still there.
         """
         if self._left_in_turn and self._entries:
             self._left_in_turn -= 1
@@ -120,9 +150,32 @@ class Inbox:
             if self._closed:
                 raise trio.EndOfChannel
             await self._lot.park()
+        if self._taken is not None:
+            self._taken.check_room()
         entry = self._entries.popleft()
         self._bytes -= entry.size
+        if self._taken is None:
+            self._position = entry.position
+        else:
+            self._taken.add(entry.item, size=entry.size, time=entry.time, position=entry.position)
         return entry.item
+
+    def acknowledge(self, item: Event) -> None:
+        """Note that the application is done with an item.
+
+        Raises:
+            ConfigurationError: it is none that was taken and not acknowledged; or nothing has to be.
+        """
+        if self._taken is None:
+            raise ConfigurationError(
+                "acknowledge", "open the client with acknowledge=True to acknowledge events"
+            )
+        self._position = self._taken.acknowledge(item, self._position)
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether what is taken must be acknowledged."""
+        return self._taken is not None
 
     def close(self) -> None:
         """Let whoever takes finish: what is there can still be taken. Idempotent."""
@@ -131,13 +184,28 @@ class Inbox:
 
     @property
     def oldest(self) -> int | None:
-        """When the oldest item came (for a gap: began), in milliseconds since the epoch; None if empty."""
+        """When the oldest item that is not done with came (for a gap: began); None without one.
+
+        In milliseconds since the epoch.
+        """
+        if self._taken is not None and (oldest := self._taken.oldest) is not None:
+            return oldest
         return self._entries[0].time if self._entries else None
+
+    @property
+    def position(self) -> Position | None:
+        """The place up to which everything is done with, where the gateway numbers messages."""
+        return self._position
 
     def statistics(self) -> InboxStatistics:
         """Return the present figures."""
         return InboxStatistics(
-            len(self._entries), self._bytes, self._max_items, self._max_bytes, self._overflowed
+            len(self._entries),
+            self._bytes,
+            self._max_items,
+            self._max_bytes,
+            self._overflowed,
+            len(self._taken) if self._taken is not None else 0,
         )
 
     def _has_room(self, size: int) -> bool:
@@ -155,17 +223,36 @@ class Inbox:
     def _append(self, entry: _Entry) -> None:
         self._entries.append(entry)
         self._bytes += entry.size
+        if self._lot:
+            self._lot.unpark()
 
-    def _fold(self, item: Event, time: int) -> None:
+    def _fold(self, item: Event, time: int, position: Position | None) -> None:
         if isinstance(item, ChallengeRequired):
             # The one that waits already says the same.
             return
         self._overflowed += 1
-        count = None if isinstance(item, Gap) else 1
-        since, until = (item.since, item.until) if isinstance(item, Gap) else (time, time)
+        lost = _as_overflow(item, time, position)
         last = self._entries[-1]
         if isinstance(last.item, Gap) and last.item.reason is GapReason.OVERFLOW:
-            wider = last.item.extended(since=since, until=until, count=count)
-            self._entries[-1] = last._replace(item=wider, time=wider.since)
+            wider = _widened(last.item, last.position, lost, position)
+            self._entries[-1] = last._replace(item=wider, time=wider.since, position=self._reached)
         else:
-            self._append(_Entry(Gap(GapReason.OVERFLOW, since, until, count=count), _OVERHEAD, since))
+            self._append(_Entry(lost, _OVERHEAD, lost.since, self._reached))
+
+
+def _as_overflow(item: Event, time: int, position: Position | None) -> Gap:
+    """Return the gap for one item that has no room."""
+    last = position.sequence if position else None
+    if not isinstance(item, Gap):
+        return Gap(GapReason.OVERFLOW, time, time, first=last, last=last, count=1)
+    return Gap(GapReason.OVERFLOW, item.since, item.until, first=item.first or last, last=last)
+
+
+def _widened(gap: Gap, reached: Position | None, lost: Gap, position: Position | None) -> Gap:
+    """Return the gap reaching over another one; numbers of two numberings make no range."""
+    wider = gap.extended(since=lost.since, until=lost.until, count=lost.count)
+    if position is None or gap.last is None:
+        return wider
+    if reached is None or reached.epoch != position.epoch:
+        return replace(wider, first=None, last=None)
+    return replace(wider, last=lost.last)

@@ -7,11 +7,11 @@ from typing import Final
 
 import trio
 
-from ._continuity import Gap, GapReason
-from ._envelopes import ReceivedMessage, decode_frame
-from ._inbox import Event, Inbox
+from ._continuity import Cursor, Gap, GapReason, cursor_at
+from ._envelopes import ReceivedMessage, Undecodable, decode_frame
+from ._inbox import Inbox
 from ._journal import Journal
-from .gateways import Link
+from .gateways import Link, Note, Numbered
 
 
 class WallClock:
@@ -41,7 +41,7 @@ class ReceiveStatistics:
         received: events handed to the inbox, without gaps.
         undecodable: how many of them could not be understood.
         duplicates: messages that had come before and were dropped.
-        gaps: absences that were reported.
+        gaps: how often it was reported that messages may be missing, without an inbox that was full.
     """
 
     received: int
@@ -64,6 +64,9 @@ class Receiver:
         self._journal: Final = journal
         self._wall: Final = wall
         self._absence: tuple[GapReason, int] | None = None
+        cursor = journal.cursor
+        #: Up to when everything was put into the inbox, and the place behind it.
+        self._reached = None if cursor is None else (cursor.time, cursor.position)
         self._received = self._undecodable = self._duplicates = self._gaps = 0
 
     async def run(self, link: Link) -> None:
@@ -71,20 +74,38 @@ class Receiver:
         while True:
             self.take_in(await link.receive())
 
-    def take_in(self, frames: Iterable[str | bytes]) -> None:
-        """Put frames into the inbox as events. Never waits, whatever they hold."""
+    def take_in(self, items: Iterable[str | bytes | Numbered]) -> None:
+        """Put what came into the inbox as events. Never waits, whatever it is."""
         self.report_absence()
-        events: list[Event] = []
-        for frame in frames:
-            event = decode_frame(frame)
+        now = self._wall.now()
+        for item in items:
+            if isinstance(item, Numbered):
+                self._take_in_numbered(item)
+                continue
+            event = decode_frame(item)
             if not isinstance(event, ReceivedMessage):
                 self._undecodable += 1
             elif (key := event.duplicate_key) is not None and not self._journal.is_new(key):
                 self._duplicates += 1
                 continue
-            events.append(event)
-        self._received += len(events)
-        self._inbox.put(events, time=self._wall.now())
+            self._received += 1
+            self._inbox.add(event, time=now)
+
+    def begin(self, link: Link) -> None:
+        """Note that a link stands; this decides who tells what was missed before."""
+        if link.absence is None:
+            self._absence = None
+        elif self._reached is not None:
+            self.begin_absence(GapReason.GATEWAY, self._reached[0])
+            self._reached = None
+
+    @property
+    def resume(self) -> Cursor | None:
+        """Where the next link goes on: behind all that was put into the inbox, or where another process was.
+
+        None where the gateway keeps nothing.
+        """
+        return None if self._reached is None else cursor_at(*self._reached)
 
     @property
     def absent_since(self) -> int | None:
@@ -111,3 +132,21 @@ class Receiver:
     def statistics(self) -> ReceiveStatistics:
         """Return the present figures."""
         return ReceiveStatistics(self._received, self._undecodable, self._duplicates, self._gaps)
+
+    def _take_in_numbered(self, numbered: Numbered) -> None:
+        """Put one item of a gateway that numbers them where it belongs; its number tells duplicates."""
+        item, position, time = numbered
+        if isinstance(item, Gap):
+            self._gaps += 1
+            self._inbox.add(item, time=time, position=position)
+        elif not isinstance(item, Note):
+            event = item if isinstance(item, Undecodable) else decode_frame(item)
+            self._received += 1
+            self._undecodable += isinstance(event, Undecodable)
+            self._inbox.add(event, time=time, position=position)
+        elif item is Note.DUPLICATE:
+            self._duplicates += 1
+        elif position is not None:
+            self._inbox.advance(position)
+        if position is not None:
+            self._reached = (time, position)

@@ -28,13 +28,23 @@ class EventStream:
         return self
 
     async def __anext__(self) -> Event:
-        """Wait for the next event and take it. Cancelling is safe: it is taken or still there."""
+        """Wait for the next event and take it. Cancelling is safe: it is taken or still there.
+
+        Raises:
+            TooManyUnacknowledged: acknowledge what was taken before; the event is still there.
+        """
         try:
             event = await self._inbox.take()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
         self._on_taken()
         return event
+
+    def pass_over(self, event: Event) -> None:
+        """Count an event as done with that nobody is given, where events must be acknowledged."""
+        if self._inbox.acknowledges:
+            self._inbox.acknowledge(event)
+            self._on_taken()
 
 
 class MessageStream:
@@ -49,7 +59,11 @@ class MessageStream:
         return self
 
     async def __anext__(self) -> ReceivedMessage:
-        """Wait for the next message and take it. Cancelling is safe: it is taken or still there."""
+        """Wait for the next message and take it. Cancelling is safe: it is taken or still there.
+
+        Raises:
+            TooManyUnacknowledged: acknowledge what was taken before; the message is still there.
+        """
         while True:
             event = await anext(self._events)
             if isinstance(event, ReceivedMessage):
@@ -61,3 +75,4 @@ class MessageStream:
                 _logger.warning("a frame could not be understood and was passed over: %s", event.reason)
             else:
                 _logger.warning("Signal wants a challenge solved before it takes more messages")
+            self._events.pass_over(event)

@@ -102,7 +102,7 @@ class Supervisor:
         deadline = trio.current_time() + self._attempt_timeout
         with trio.CancelScope(deadline=deadline) as attempt:  # noqa: ASYNC912
             try:
-                async with self._gateway.open_link() as link:
+                async with self._gateway.open_link(self._receiver.resume) as link:
                     await self._serve(link, attempt)
             except Exception as caught:  # noqa: BLE001  (whatever ends a connection, the answer is the next one)
                 error = self._noted(told(caught))
@@ -110,6 +110,7 @@ class Supervisor:
 
     async def _serve(self, link: Link, attempt: trio.CancelScope) -> None:
         self.link = link
+        self._receiver.begin(link)
         try:
             async with trio.open_nursery() as nursery:
                 # Receiving starts before the probe: its pong may stand behind messages.
@@ -117,14 +118,16 @@ class Supervisor:
                 await link.probe()
                 attempt.deadline = math.inf
                 self._status.change(ConnectionState.SYNCING, Reason.LINK_UP)
-                # This gateway keeps nothing for us, so all there is to synchronise is to say so.
+                nursery.start_soon(link.watch)
+                await link.synchronise()
+                # A gateway that keeps nothing for us is up to date as soon as we have said so.
                 self._receiver.report_absence()
                 self._connected_before = True
                 self._status.change(ConnectionState.CONNECTED, Reason.SYNCHRONISED)
-                await link.watch()
         finally:
-            reason, since = link.absence
-            self._receiver.begin_absence(reason, self._wall.at(since))
+            if (absence := link.absence) is not None:
+                reason, since = absence
+                self._receiver.begin_absence(reason, self._wall.at(since))
             self.link = None
 
     def _noted(self, error: Exception) -> Exception:

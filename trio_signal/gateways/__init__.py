@@ -5,11 +5,13 @@ hands it one message at a time. A gateway decides what answers mean; it never de
 when to try again.
 """
 
+import enum
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from .._continuity import GapReason
+from .._continuity import Cursor, Gap, GapReason, Position
+from .._envelopes import Undecodable
 from .._outgoing import Failed, OutgoingMessage, Sent
 
 
@@ -34,6 +36,27 @@ class SendResult:
     challenge_tokens: tuple[str, ...] = ()
 
 
+class Note(enum.Enum):
+    """Something that a link tells without giving anything to the application."""
+
+    REACHED = "reached"  #: everything up to here has been given
+    DUPLICATE = "duplicate"  #: a message came again and was dropped
+
+
+class Numbered(NamedTuple):
+    """What comes over a link of a gateway that numbers its messages and knows what we have missed.
+
+    Attributes:
+        item: a frame to be decoded, or what needs no decoding.
+        position: the place behind it; None for what has no number.
+        time: up to when everything has come with this, in milliseconds since the epoch.
+    """
+
+    item: str | bytes | Gap | Undecodable | Note
+    position: Position | None
+    time: int
+
+
 class Link(Protocol):
     """An open way for messages to come in."""
 
@@ -44,11 +67,19 @@ class Link(Protocol):
         """
         ...
 
-    async def receive(self) -> list[str | bytes]:
-        """Wait for frames and return all that are there. A checkpoint; cancelling loses none.
+    async def receive(self) -> list[str | bytes] | list[Numbered]:
+        """Wait for what comes and return all that is there. A checkpoint; cancelling loses nothing.
 
         Raises:
             LinkLost: the link has ended.
+        """
+        ...
+
+    async def synchronise(self) -> None:
+        """Wait until everything that we have missed was received, or told to be lost. Cancelling is safe.
+
+        If the link ends instead, :meth:`receive` or :meth:`watch` says so, and this waits until it is
+        cancelled.
         """
         ...
 
@@ -75,22 +106,27 @@ class Link(Protocol):
         ...
 
     @property
-    def absence(self) -> tuple[GapReason, float]:
-        """What kind of gap follows this link's end, and from when on, on Trio's clock."""
+    def absence(self) -> tuple[GapReason, float] | None:
+        """What kind of gap follows this link's end, and from when on, on Trio's clock.
+
+        None if the gateway keeps what comes meanwhile: the next link gives it, or says that it is lost.
+        """
         ...
 
 
 class Gateway(Protocol):
-    """A way to reach Signal.
+    """A way to reach Signal."""
 
-    Attributes:
-        phase: what connecting is busy with, to name it if the time for it runs out.
-    """
+    @property
+    def phase(self) -> str:
+        """What connecting is busy with, to name it if the time for it runs out."""
+        ...
 
-    phase: str
-
-    def open_link(self) -> AbstractAsyncContextManager[Link]:
+    def open_link(self, resume: Cursor | None) -> AbstractAsyncContextManager[Link]:
         """Connect; entering raises what prevented it. No time limit of its own.
+
+        Args:
+            resume: how far the application has come, or what waits for it; None at the very start.
 
         Raises:
             LinkLost: it failed for now.

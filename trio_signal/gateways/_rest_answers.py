@@ -111,40 +111,42 @@ def read_answer(status: int, body: bytes, *, recipient: str, wait: float | None)
         recipient: who the message was for.
         wait: the ``Retry-After`` in seconds, if there was one.
     """
-    answer = _decode(body)
+    answer = decode(body)
     if status == 201:
-        return _accepted(answer, recipient)
-    words = _words(answer, body)
-    error = AnswerError(_sentence(status, words), status=status, text=words)
+        return accepted(answer, recipient)
+    text = words(answer, body)
+    tokens = challenge_tokens(answer)
+    error = AnswerError(_sentence(status, text), status=status, text=text, challenge_tokens=tokens)
     if status in (401, 403):
         return SendResult(Failed(error, Certainty.NOT_SENT), refused=True, retry_after=wait)
     if status == 503 or (status == 500 and not body.strip()):
         # An empty 500 is the gateway's own link to signal-cli being down; 503 is a proxy without a gateway.
         return SendResult(Failed(error, Certainty.NOT_SENT), retry=True, retry_after=wait)
-    if status == 429 or (status == 400 and any(mark in words for mark in _RATE_LIMIT_WORDS)):
-        return _rate_limited(error, answer, wait)
-    return SendResult(Failed(error, _certainty(status, words)), retry_after=wait)
+    if status == 429 or (status == 400 and any(mark in text for mark in _RATE_LIMIT_WORDS)):
+        return _rate_limited(error, wait)
+    return SendResult(Failed(error, _certainty(status, text)), retry_after=wait)
 
 
-def _certainty(status: int, words: str) -> Certainty:
+def _certainty(status: int, text: str) -> Certainty:
     if status == 400:
-        known = words.startswith(_REFUSED_BEFORE_SENDING)
+        known = text.startswith(_REFUSED_BEFORE_SENDING)
         return Certainty.NOT_SENT if known else Certainty.UNKNOWN
     # A redirect, a wrong path, a body too large for a proxy: whoever answered so did not pass it on.
     client_fault = 300 <= status < 500 and status != 408
     return Certainty.NOT_SENT if client_fault else Certainty.UNKNOWN
 
 
-def _rate_limited(error: AnswerError, answer: object, wait: float | None) -> SendResult:
-    tokens = tuple(t for t in _list(_dict(answer).get("challenge_tokens")) if isinstance(t, str) and t)
-    told = AnswerError(str(error), status=error.status, text=error.text, challenge_tokens=tokens)
+def _rate_limited(error: AnswerError, wait: float | None) -> SendResult:
     # The message may have been delivered all the same (rest#881).
     return SendResult(
-        Failed(told, Certainty.UNKNOWN), rate_limited=True, retry_after=wait, challenge_tokens=tokens
+        Failed(error, Certainty.UNKNOWN),
+        rate_limited=True,
+        retry_after=wait,
+        challenge_tokens=error.challenge_tokens,
     )
 
 
-def _accepted(answer: object, recipient: str) -> SendResult:
+def accepted(answer: object, recipient: str) -> SendResult:
     """Read a 201: an object up to release 0.100, since then a list of one."""
     entry = _dict(next(iter(_list(answer)), answer))
     if "timestamp" not in entry:
@@ -189,7 +191,7 @@ def _list(value: object) -> list[object]:
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
-def _decode(body: bytes) -> object:
+def decode(body: bytes) -> object:
     """Decode JSON whatever its label says; the gateway labels some of it text/plain."""
     try:
         return msgspec.json.decode(body)
@@ -198,16 +200,23 @@ def _decode(body: bytes) -> object:
         return None
 
 
-def _words(answer: object, body: bytes) -> str:
+def challenge_tokens(answer: object) -> tuple[str, ...]:
+    """Return what to solve before sending again, without empty ones."""
+    tokens = _list(_dict(answer).get("challenge_tokens"))
+    return tuple(token for token in tokens if isinstance(token, str) and token)
+
+
+def words(answer: object, body: bytes) -> str:
+    """Return what an answer says went wrong, shortened and printable."""
     text = _dict(answer).get("error")
     if not isinstance(text, str):
         text = body[: 4 * _MAX_WORDS].decode("utf-8", "replace")
     return "".join(c if c.isprintable() else " " for c in text[:_MAX_WORDS]).strip()
 
 
-def _sentence(status: int, words: str) -> str:
-    if status == 500 and not words:
+def _sentence(status: int, text: str) -> str:
+    if status == 500 and not text:
         return "the gateway has lost its connection to signal-cli (HTTP 500)"
     if 300 <= status < 400:
         return f"the gateway redirects sends (HTTP {status}); use the address that it redirects to"
-    return f"the gateway answered HTTP {status}" + (f": {words}" if words else "")
+    return f"the gateway answered HTTP {status}" + (f": {text}" if text else "")

@@ -1,4 +1,4 @@
-"""The receive socket of a REST gateway: alive, dead, or alive and stalled (contract L1, L3)."""
+"""The receive socket of a REST gateway: alive, dead, or alive and stalled (contract L3)."""
 
 import logging
 import math
@@ -9,6 +9,7 @@ import trio
 from .._continuity import GapReason
 from .._errors import LinkLost, Reason
 from .._websocket import WebSocketLink
+from ._socket_link import SocketLink
 
 _logger: Final = logging.getLogger("trio_signal.gateway")
 
@@ -50,76 +51,43 @@ class StallWatch:
         return True
 
 
-class RestLink:
+class RestLink(SocketLink):
     """The receive socket of a REST gateway. See :class:`trio_signal.gateways.Link`."""
 
     def __init__(
         self, socket: WebSocketLink, stall_watch: StallWatch, ping_interval: float, pong_timeout: float
     ) -> None:
-        self._socket = socket
+        super().__init__(socket, ping_interval, pong_timeout)
         self._stall_watch = stall_watch
-        self._ping_interval = ping_interval
-        self._pong_timeout = pong_timeout
-        self._opened = self._last_frame = trio.current_time()
-        self._stalled = False
-
-    @property
-    def bytes_received(self) -> int:
-        """See :class:`trio_signal.gateways.Link`."""
-        return self._socket.stream.bytes_received
-
-    @property
-    def last_received(self) -> float:
-        """See :class:`trio_signal.gateways.Link`."""
-        return self._socket.stream.last_received
+        self._has_stalled = False
 
     @property
     def absence(self) -> tuple[GapReason, float]:
         """See :class:`trio_signal.gateways.Link`."""
-        if self._stalled:
+        if self._has_stalled:
             # A ping of the gateway's own shows that its writer still moved; a pong to ours shows nothing.
             return GapReason.STALLED, max(
                 self._last_frame, self._socket.stream.last_pong_sent or self._opened
             )
         return GapReason.GATEWAY, self.last_received
 
-    async def probe(self) -> None:
-        """See :class:`trio_signal.gateways.Link`."""
-        await self._socket.ping()
-
     async def receive(self) -> list[str | bytes]:
         """See :class:`trio_signal.gateways.Link`."""
-        frames = await self._socket.receive()
-        self._last_frame = trio.current_time()
-        return frames
+        return await self._frames()
 
-    async def close(self) -> None:
-        """See :class:`trio_signal.gateways.Link`."""
-        await self._socket.close()
+    async def synchronise(self) -> None:
+        """See :class:`trio_signal.gateways.Link`. This gateway keeps nothing that we could wait for."""
+        await trio.lowlevel.checkpoint()
 
-    async def watch(self) -> None:
-        """See :class:`trio_signal.gateways.Link`."""
-        while True:
-            stalled_at = self._stall_watch.deadline(self._opened, self._socket.stream.last_pong_sent)
-            await trio.sleep_until(min(self.last_received + self._ping_interval, stalled_at))
-            # Bytes may have come while we slept, so look again instead of believing the alarm clock.
-            now = trio.current_time()
-            stalled_at = self._stall_watch.deadline(self._opened, self._socket.stream.last_pong_sent)
-            if now >= stalled_at and self._stall_watch.is_stalled():
-                self._stalled = True
-                raise LinkLost(
-                    f"the gateway answers, but has sent no ping of its own for {STALL_LIMIT:g} s, "
-                    "so it delivers nothing",
-                    reason=Reason.GATEWAY_STALLED,
-                )
-            if now >= self.last_received + self._ping_interval:
-                await self._ping_or_fail()
+    def _stalled_at(self) -> float:
+        return self._stall_watch.deadline(self._opened, self._socket.stream.last_pong_sent)
 
-    async def _ping_or_fail(self) -> None:
-        limit = self.last_received + self._ping_interval + self._pong_timeout
-        with trio.move_on_at(limit):
-            await self._socket.ping()
-        # Any byte counts as life, the pong or another.
-        if trio.current_time() >= self.last_received + self._ping_interval + self._pong_timeout:
-            silence = self._ping_interval + self._pong_timeout
-            raise LinkLost(f"nothing came for {silence:g} s, not even a pong", reason=Reason.NO_ANSWER)
+    def _stalled(self) -> LinkLost | None:
+        if not self._stall_watch.is_stalled():
+            return None
+        self._has_stalled = True
+        return LinkLost(
+            f"the gateway answers, but has sent no ping of its own for {STALL_LIMIT:g} s, "
+            "so it delivers nothing",
+            reason=Reason.GATEWAY_STALLED,
+        )

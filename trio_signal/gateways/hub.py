@@ -1,0 +1,125 @@
+"""A trio_signal hub: numbered messages come over a WebSocket, sends go over HTTP.
+
+The wire format is described in ``docs/hub-protocol.md``.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from .._continuity import Cursor
+from .._errors import LinkLost, UnknownAccount, WrongGatewayMode
+from .._outgoing import OutgoingMessage
+from .._websocket import open_websocket
+from . import SendResult
+from ._hub_answers import read_hub_answer
+from ._hub_link import HubLink, Oversize
+from ._requests import HUB_MODE, HttpGateway, Requests
+
+#: What the hub writes around a message of the gateway's, and more, in bytes.
+_ROOM: Final = 64 * 1024
+
+#: Answers to the WebSocket handshake that no hub gives to us: there is something else.
+_NO_HUB: Final = frozenset({200, 404, 405})
+
+
+class _Status(msgspec.Struct):
+    account: str | None = None
+
+
+class HubGateway(HttpGateway):
+    """A trio_signal hub. See :class:`trio_signal.gateways.Gateway`.
+
+    Args:
+        requests: how to reach it.
+        account: whose messages.
+        now: tells the time in milliseconds since the epoch.
+        ping_interval: silence before we ping, in seconds (contract L1).
+        pong_timeout: silence after that before the link counts as dead, in seconds.
+        max_message_size: the largest message of the gateway's that is taken, in bytes.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        account: str,
+        *,
+        now: Callable[[], int],
+        ping_interval: float,
+        pong_timeout: float,
+        max_message_size: int,
+    ) -> None:
+        super().__init__(requests)
+        self._account: Final = account
+        self._now: Final = now
+        self._ping_interval: Final = ping_interval
+        self._pong_timeout: Final = pong_timeout
+        self._max_frame: Final = max_message_size + _ROOM
+        self._oversize: Final = Oversize()
+        self._checked = False
+
+    @asynccontextmanager
+    async def connect(self, resume: Cursor | None) -> AsyncGenerator[HubLink]:
+        """See :meth:`HttpGateway.connect`."""
+        requests = self._requests
+        if not self._checked:
+            await self._check()
+        headers = await requests.handshake_headers()
+        requests.phase = "connecting"
+        stream = await requests.open_stream()
+        requests.phase = "in the WebSocket handshake"
+        try:
+            async with open_websocket(
+                stream,
+                host=requests.address.host_header,
+                resource=requests.address.path + _target(resume),
+                headers=headers,
+                max_message_size=self._max_frame,
+            ) as socket:
+                requests.phase = "waiting for the hub's hello and the first pong"
+                # Only now is it certain that it was not for our credentials that a look-up gave nothing.
+                self._checked = True
+                yield HubLink(
+                    socket,
+                    resume,
+                    self._oversize,
+                    now=self._now,
+                    ping_interval=self._ping_interval,
+                    pong_timeout=self._pong_timeout,
+                )
+        except LinkLost as error:
+            if error.status not in _NO_HUB:
+                raise
+            raise WrongGatewayMode(
+                f"{requests.address} has no trio_signal hub at this path (HTTP {error.status}): "
+                'mend the URL, or use gateway="auto" to find out what it is'
+            ) from error
+
+    async def send(self, message: OutgoingMessage) -> SendResult:
+        """See :meth:`trio_signal.gateways.Gateway.send`."""
+        return await self._requests.send(message, self._account, read_hub_answer)
+
+    async def _check(self) -> None:
+        """Ask whether this is a hub, and one for this account. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        address = self._requests.address
+        about = await self._requests.about()
+        if about is not None and about.mode is not None and about.mode != HUB_MODE:
+            raise WrongGatewayMode(
+                f'{address} is a gateway in mode {about.mode!r} and no hub; use gateway="rest" or "auto"'
+            )
+        status = await self._requests.look_up("/status", _Status)
+        if status is not None and status.account not in (None, self._account):
+            raise UnknownAccount(f"the hub {address} serves {status.account} and not {self._account}")
+
+
+def _target(resume: Cursor | None) -> str:
+    """Return the path of the WebSocket, with what is needed to go on."""
+    position = resume.position if resume is not None else None
+    if position is None:
+        return "/websocket"
+    return f"/websocket?since={position.sequence}&epoch={quote(position.epoch, safe='')}"
