@@ -177,16 +177,27 @@ def test_help_and_version_without_a_command(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"trio-signal {trio_signal.__version__}\n"
 
 
-@pytest.mark.parametrize("missing", ["structlog", "rich"])
-def test_a_missing_extra_is_one_sentence(missing: str) -> None:
-    command = {"structlog": ["daemon", *GIVEN], "rich": ["demo"]}[missing]
+@pytest.mark.parametrize(
+    ("missing", "command", "package", "extra"),
+    [
+        ("structlog", ("daemon", *GIVEN), "structlog", "cli"),
+        ("rich", ("demo",), "rich", "cli"),
+        ("jwt", ("token", "--jwt-key-file", "key", "--sub", "x"), "PyJWT", "hub"),
+        ("cryptography", ("token", "--jwt-key-file", "key", "--sub", "x"), "cryptography", "hub"),
+        ("jwt", ("daemon", *GIVEN, "--hub", "127.0.0.1:0"), "PyJWT", "hub"),
+        ("prometheus_client", ("daemon", *GIVEN, "--hub", "127.0.0.1:0"), "prometheus-client", "hub"),
+    ],
+)
+def test_a_missing_extra_is_one_sentence(
+    missing: str, command: tuple[str, ...], package: str, extra: str
+) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from trio_signal.cli import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False, env=environment()
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"trio-signal: this command needs {missing}; install it with: pip install 'trio-signal[cli]'\n"
+        f"trio-signal: this command needs {package}; install it with: pip install 'trio-signal[{extra}]'\n"
     )
 
 

@@ -1,10 +1,10 @@
-"""``trio-signal demo | daemon | send | listen | status``: see ``trio-signal --help``."""
+"""``trio-signal demo | daemon | send | listen | status | token``: see ``trio-signal --help``."""
 
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -14,10 +14,19 @@ from ._cli.library_log import library_on_stderr
 from ._cli.options import UsageError
 from ._cli.parser import parse
 
+if TYPE_CHECKING:
+    from ._cli.daemon import HubSettings
+
 _INTERRUPTED: Final = 130
 
-#: What the extra ``cli`` brings.
-_EXTRA: Final = frozenset({"rich", "structlog"})
+#: Modules that an extra brings: the name of their package, and the extra.
+_EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
+    "rich": ("rich", "cli"),
+    "structlog": ("structlog", "cli"),
+    "jwt": ("PyJWT", "hub"),
+    "cryptography": ("cryptography", "hub"),
+    "prometheus_client": ("prometheus-client", "hub"),
+}
 
 _Values = Mapping[str, Any]
 
@@ -38,10 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(error)
         return Exit.USAGE
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA:
+        module = (error.name or "").partition(".")[0]
+        if module not in _EXTRAS:
             raise
-        complain(f"this command needs {package}; install it with: pip install 'trio-signal[cli]'")
+        package, extra = _EXTRAS[module]
+        complain(f"this command needs {package}; install it with: pip install 'trio-signal[{extra}]'")
         return Exit.USAGE
     except KeyboardInterrupt:
         # Before or after the command's own work, which takes signals in its own way.
@@ -87,7 +97,14 @@ def _demo(_values: _Values) -> int:
 def _daemon(values: _Values) -> int:
     from ._cli.daemon_command import run
 
-    return run(values, os.environ)
+    return run(values, os.environ, None if values["hub"] is None else _hub(values))
+
+
+def _hub(values: _Values) -> "HubSettings":
+    from ._cli.hub import read_hub
+
+    with library_on_stderr("warning"):
+        return read_hub(values)
 
 
 def _send(values: _Values) -> int:
@@ -122,10 +139,18 @@ def _status(values: _Values) -> int:
         return trio.run(run_status, settings)
 
 
+def _token(values: _Values) -> int:
+    from ._cli.token import run_token
+
+    with library_on_stderr("warning"):
+        return run_token(values)
+
+
 _COMMANDS: Final[Mapping[str, Callable[[_Values], int]]] = {
     "demo": _demo,
     "daemon": _daemon,
     "send": _send,
     "listen": _listen,
     "status": _status,
+    "token": _token,
 }

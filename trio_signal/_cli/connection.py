@@ -65,14 +65,19 @@ def read_connection(values: Mapping[str, Any], environ: Mapping[str, str]) -> Co
     return Connection(
         gateway=values["gateway"],
         account=values["account"],
-        token=_from_file(TOKEN_FILE, values, _token_in) or token,
+        token=from_file(TOKEN_FILE, values, _token_in) or token,
         token_file=values["token_file"],
-        headers=_from_file(HEADER_FILE, values, _headers_in) or (),
-        ssl_context=_from_file(CA_FILE, values, _trust_in),
+        headers=from_file(HEADER_FILE, values, _headers_in) or (),
+        ssl_context=from_file(CA_FILE, values, _trust_in),
     )
 
 
-def _from_file(option: Option, values: Mapping[str, Any], read: Callable[[Path], _T]) -> _T | None:
+def from_file(option: Option, values: Mapping[str, Any], read: Callable[[Path], _T]) -> _T | None:
+    """Return what an option's file holds, None without one.
+
+    Raises:
+        UsageError: it cannot be read. Nothing of what it holds is repeated.
+    """
     path: Path | None = values[option.name]
     if path is None:
         return None

@@ -6,15 +6,19 @@
      ├─ changes of state
      ├─ what arrives
      └─ work scope ── cancelled by the second signal
-         └─ client ── left at the first signal: sends what waits
-             └─ input nursery ── reads no more from the first signal on
+         └─ client ── left at the first signal, but after the hub: sends what waits
+             └─ hub nursery ── with --hub: from the first signal on tells its clients goodbye
+                 └─ input nursery ── reads no more from the first signal on
+
+With ``--hub`` what arrives goes to the hub alone, whose own warnings tell of gaps.
 """
 
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -30,13 +34,31 @@ from .connection import Connection
 from .exits import Exit, failed
 from .interrupt import SIGNALS
 from .lines import BadLine, LineSplitter, parse_line
+from .options import HUB
 from .reports import Reports
+
+if TYPE_CHECKING:
+    # It needs an extra that a daemon without a hub does not.
+    from ..hub import Hub
 
 #: Seconds in which lines that were read before the first signal may still find room in the buffer.
 _READ_ALREADY: Final = 0.5
 
 #: Waits for input and returns it; nothing at its end.
 Read = Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubSettings:
+    """The hub that runs beside the client.
+
+    Attributes:
+        serve: runs it for a client: :func:`trio_signal.hub.serve_hub` with its other options.
+        has_key: whether its clients need a token.
+    """
+
+    serve: Callable[..., Awaitable[Any]]
+    has_key: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +72,15 @@ class DaemonSettings:
     close_timeout: float
     backoff: Backoff
     show_text: bool
+    hub: HubSettings | None = None
 
 
 async def run_daemon(settings: DaemonSettings, log: FilteringBoundLogger, *, read: Read | None = None) -> int:
     """Run a client until a signal or a permanent failure ends it, and return the exit code.
 
-    The first SIGINT or SIGTERM lets it send what waits, for up to ``close_timeout``; the
-    second ends it at once. Only in the main thread. A checkpoint; cancelled, it ends at
-    once too.
+    The first SIGINT or SIGTERM ends the hub in order, if there is one, and then lets the
+    client send what waits, for up to ``close_timeout``; the second ends both at once. Only in
+    the main thread. A checkpoint; cancelled, it ends at once too.
 
     Args:
         settings: what to run.
@@ -84,6 +107,7 @@ class _Daemon:
         self._reading = trio.CancelScope()
         self._work: Final = trio.CancelScope()
         self._client: SignalClient | None = None
+        self._hub: Hub | None = None
         self._connected_before = False
         self._failure: Exception | None = None
         self._unsent = 0
@@ -119,13 +143,12 @@ class _Daemon:
                 ) as client:
                     # Followed before anything can wait, so that not even the first change is missed.
                     reporters.start_soon(self._report_changes, client.state_changes())
-                    reporters.start_soon(self._report_events, client.events())
                     self._begin(client)
-                    async with trio.open_nursery() as inputs:
-                        if read is not None:
-                            inputs.start_soon(self._send_input, client, read)
-                        await self._stop.wait()
-                        inputs.cancel_scope.deadline = trio.current_time() + _READ_ALREADY
+                    if settings.hub is None:
+                        reporters.start_soon(self._report_events, client.events())
+                        await self._run(client, read)
+                    else:
+                        await self._run_with_hub(settings.hub, client, read)
         except SignalError as error:
             self._failure = error
 
@@ -154,7 +177,45 @@ class _Daemon:
         pending = 0 if self._client is None else self._client.statistics().buffer.outgoing.pending
         self._reports.stopping(caught, pending=pending, within=self._settings.close_timeout)
         self._stop.set()
+        if self._hub is not None:
+            self._hub.shutdown()
         self._reading.cancel(reason="the daemon stops")
+
+    async def _run(self, client: SignalClient, read: Read | None) -> None:
+        """Send what is read until the first signal."""
+        async with trio.open_nursery() as inputs:
+            if read is not None:
+                inputs.start_soon(self._send_input, client, read)
+            await self._stop.wait()
+            inputs.cancel_scope.deadline = trio.current_time() + _READ_ALREADY
+
+    async def _run_with_hub(self, settings: HubSettings, client: SignalClient, read: Read | None) -> None:
+        """Do so beside a hub, and return once that has ended in order. Cancelling ends it at once."""
+        try:
+            async with trio.open_nursery() as nursery:
+                if await self._start_hub(settings, client, nursery):
+                    await self._run(client, read)
+        finally:
+            if self._hub is not None:
+                self._reports.hub_stopped(self._hub)
+
+    async def _start_hub(self, settings: HubSettings, client: SignalClient, nursery: trio.Nursery) -> bool:
+        """Start the hub; False if it cannot listen, which is then the daemon's failure. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        try:
+            hub: Hub = await nursery.start(partial(settings.serve, client))
+        except SignalError as error:
+            self._failure = error
+            return False
+        except OSError as error:
+            self._failure = SignalError(f"{HUB.label}: it cannot be listened on: {error.strerror or error}")
+            return False
+        self._hub = hub
+        self._reports.hub_started(hub, has_key=settings.has_key)
+        if self._stop.is_set():
+            # The signal came while it started.
+            hub.shutdown()
+        return True
 
     async def _send_input(self, client: SignalClient, read: Read) -> None:
         splitter = LineSplitter()

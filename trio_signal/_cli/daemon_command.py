@@ -7,18 +7,25 @@ import trio
 
 from .._states import Backoff
 from .connection import read_connection
-from .daemon import DaemonSettings, run_daemon
+from .daemon import DaemonSettings, HubSettings, run_daemon
 from .lines import read_stdin
 from .log import library_events, make_logger, wants_colors
+from .options import HUB, HUB_OPTIONS, SHOW_TEXT, UsageError
 from .output import open_log_writer
 
 
-def run(values: Mapping[str, Any], environ: Mapping[str, str]) -> int:
+def run(values: Mapping[str, Any], environ: Mapping[str, str], hub: HubSettings | None) -> int:
     """Run the daemon, and return its exit code.
 
+    Args:
+        values: what its options are set to.
+        environ: the environment.
+        hub: what runs beside the client; None without ``--hub``.
+
     Raises:
-        UsageError: a file that the options name cannot be used.
+        UsageError: a file that the options name cannot be used, or options contradict each other.
     """
+    _check(values)
     settings = DaemonSettings(
         where=read_connection(values, environ),
         buffer_size=values["buffer_size"],
@@ -28,8 +35,22 @@ def run(values: Mapping[str, Any], environ: Mapping[str, str]) -> int:
         close_timeout=values["close_timeout"],
         backoff=Backoff(jitter=not values["no_jitter"]),
         show_text=values["show_text"],
+        hub=hub,
     )
     return trio.run(_run, settings, values, wants_colors(environ))
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    """Refuse an option that would have no effect."""
+    with_hub = values[HUB.name] is not None
+    if with_hub and values["show_text"]:
+        raise UsageError(
+            f"{SHOW_TEXT.label}: with {HUB.flag} messages go to the hub's clients and not into the log; "
+            "use 'trio-signal listen' on the hub"
+        )
+    for option in HUB_OPTIONS:
+        if not with_hub and values[option.name] != option.default:
+            raise UsageError(f"{option.label}: it is for a hub; give {HUB.flag} too")
 
 
 async def _run(settings: DaemonSettings, values: Mapping[str, Any], colors: bool) -> int:  # noqa: FBT001

@@ -7,7 +7,19 @@ from typing import Final
 
 from .._errors import ConfigurationError
 from .connection import TOKEN_VARIABLE
-from .options import ACCOUNT, BUFFER_SIZE, CLOSE_TIMEOUT, DELIVERY, GATEWAY, HEADER_FILE, OVERFLOW, TOKEN_FILE
+from .options import (
+    ACCOUNT,
+    ALLOW_ORIGIN,
+    BUFFER_SIZE,
+    CLOSE_TIMEOUT,
+    DELIVERY,
+    GATEWAY,
+    HEADER_FILE,
+    JWT_KEY_FILE,
+    OVERFLOW,
+    SUB,
+    TOKEN_FILE,
+)
 from .text import printable
 
 
@@ -31,6 +43,9 @@ _NAMES: Final[Mapping[str, str]] = {
     "overflow": OVERFLOW.label,
     "delivery": DELIVERY.label,
     "close_timeout": CLOSE_TIMEOUT.label,
+    "key": JWT_KEY_FILE.label,
+    "subject": SUB.label,
+    "allowed_origins": ALLOW_ORIGIN.label,
     "recipient": "RECIPIENT",
     "text": "TEXT",
     "attachments": "--attach",

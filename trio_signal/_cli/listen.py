@@ -154,6 +154,8 @@ def as_json(event: Event) -> str | None:
                 "since": iso(event.since),
                 "until": iso(event.until),
                 "count": event.count,
+                "first": event.first,
+                "last": event.last,
             }
         )
     if not isinstance(event, ReceivedMessage) or event.kind is not MessageKind.MESSAGE:

@@ -1,6 +1,7 @@
 """Options of the commands: from the command line, else from the environment, else the default."""
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,6 +106,31 @@ def limit(text: str) -> float:
     return value
 
 
+#: Seconds in the units of a length of time.
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration(text: str) -> float:
+    """Read a length of time like ``15m``, and return its seconds."""
+    match = re.fullmatch(r"0*([1-9][0-9]{0,5})([smhd])", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a time like 30s, 15m, 1h or 30d")
+    return float(int(match[1]) * _UNITS[match[2]])
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read a host and a port to listen on."""
+    match = re.fullmatch(r"(?:\[([0-9A-Za-z:.%_-]+)\]|([0-9A-Za-z._-]+)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65_535:
+        raise ValueError(f"{text!r} is not HOST:PORT, like 127.0.0.1:8765")
+    return match[1] or match[2], int(match[3])
+
+
+def several(text: str) -> tuple[str, ...]:
+    """Read words with commas between them."""
+    return tuple(word for part in text.split(",") if (word := part.strip()))
+
+
 def switch(text: str) -> bool:
     """Read what a switch's environment variable says."""
     if text.lower() in {"1", "true", "yes", "on"}:
@@ -133,7 +159,8 @@ GATEWAY: Final = Option(
     flag="--gateway",
     metavar="URL",
     required=True,
-    help="the signal-cli-rest-api, like http://127.0.0.1:8080; with a password in it, use the variable",
+    help="the signal-cli-rest-api or a trio_signal hub, like http://127.0.0.1:8080; "
+    "with a password in it, use the variable",
 )
 ACCOUNT: Final = Option(
     flag="--account",
@@ -145,8 +172,8 @@ TOKEN_FILE: Final = Option(
     flag="--token-file",
     metavar="FILE",
     read=Path,
-    help="file with a bearer token; daemon and listen read it again before each connection. "
-    "The token itself is taken from TRIO_SIGNAL_TOKEN, never from the command line",
+    help="file with a bearer token, for a hub one of trio-signal token; daemon and listen read it again "
+    "before each connection. The token itself is taken from TRIO_SIGNAL_TOKEN, never from the command line",
 )
 HEADER_FILE: Final = Option(
     flag="--header-file",
@@ -220,3 +247,72 @@ LOG_LEVEL: Final = Option(
     read=one_of(*_LEVELS),
     help=f"what to log: {', '.join(_LEVELS)}",
 )
+
+_ALGORITHMS: Final = ("HS256", "RS256", "ES256")
+
+JWT_KEY_FILE: Final = Option(
+    flag="--jwt-key-file",
+    metavar="FILE",
+    read=Path,
+    required=True,
+    help="file with the key that signs tokens: at least 32 bytes, or for RS256 and ES256 a private key",
+)
+NEW_KEY: Final = Option(
+    flag="--new-key",
+    read=switch,
+    default=False,
+    help="make that file first, with a new key that only you can read; never over another",
+)
+SUB: Final = Option(
+    flag="--sub", metavar="NAME", required=True, help="who will use the token; the hub's status shows it"
+)
+TTL: Final = Option(
+    flag="--ttl",
+    metavar="TIME",
+    read=duration,
+    default=3600.0,
+    default_text="1h",
+    help="how long the token is valid, like 30s, 15m, 1h or 30d",
+)
+ALGORITHM: Final = Option(
+    flag="--algorithm",
+    metavar="NAME",
+    read=one_of(*_ALGORITHMS),
+    default="HS256",
+    default_text="HS256",
+    help=f"how the token is signed: {', '.join(_ALGORITHMS)}",
+)
+
+HUB: Final = Option(
+    flag="--hub",
+    metavar="HOST:PORT",
+    read=address,
+    help="let many clients share this account here, like 127.0.0.1:8765; port 0 is any free one",
+)
+HUB_KEY_FILE: Final = replace(
+    JWT_KEY_FILE,
+    required=False,
+    help="file with the key that checks their tokens: at least 32 bytes, or for RS256 and ES256 the public "
+    "key; without it --hub must be on loopback, and lets everybody in who gets there",
+)
+JWT_ALGORITHM: Final = replace(ALGORITHM, flag="--jwt-algorithm", help="how their tokens are signed")
+ALLOW_ORIGIN: Final = Option(
+    flag="--allow-origin",
+    metavar="ORIGINS",
+    read=several,
+    help="web pages beside the hub's own that may use it, like https://example.org; commas between several",
+)
+TLS_CERT: Final = Option(
+    flag="--tls-cert",
+    metavar="FILE",
+    read=Path,
+    help="PEM file of the hub's certificate and its chain, for https",
+)
+TLS_KEY: Final = Option(
+    flag="--tls-key",
+    metavar="FILE",
+    read=Path,
+    help="PEM file of its private key, not encrypted, if that is not in the same file",
+)
+#: What the hub of a daemon needs.
+HUB_OPTIONS: Final = (HUB, HUB_KEY_FILE, JWT_ALGORITHM, ALLOW_ORIGIN, TLS_CERT, TLS_KEY)

@@ -7,17 +7,23 @@ from typing import Any, Final, NoReturn
 
 from .. import __version__
 from .options import (
+    ALGORITHM,
     BUFFER_SIZE,
     CLOSE_TIMEOUT,
     CONNECTION,
     DELIVERY,
+    HUB_OPTIONS,
     JSON,
+    JWT_KEY_FILE,
     LOG_LEVEL,
+    NEW_KEY,
     NO_JITTER,
     OVERFLOW,
     SHOW_TEXT,
     STDIN,
+    SUB,
     TIMEOUT,
+    TTL,
     Option,
     UsageError,
 )
@@ -26,8 +32,9 @@ _EXIT_CODES: Final = """\
 exit codes:
   0    done; for daemon: ended by a signal with nothing left unsent
   1    the gateway cannot serve this: wrong mode, unknown account, refused
-       credentials, a certificate that does not verify; for status: not
-       connected; for demo: the ledger does not balance
+       credentials, a certificate that does not verify; for daemon: --hub
+       cannot be listened on; for status: not connected; for demo: the ledger
+       does not balance
   2    the command line or the environment is wrong
   3    not sent; for daemon: something was left unsent at the end
   4    it is not known whether it was sent; sending it again may repeat it
@@ -50,6 +57,18 @@ _DAEMON: Final = """\
 Keep an account connected, and log each change, message and gap as one event a
 line on standard output. The first SIGTERM or Ctrl-C sends what waits, for up to
 --close-timeout; the second ends it at once.
+
+With --hub other programs and web pages connect here instead of to the gateway.
+Messages then go to them, numbered and kept for who was away, and not into the
+log; the page at http://HOST:PORT/ shows what happens. At the end the hub's
+clients are told first when to come back.
+"""
+
+_ABOUT_TOKENS: Final = """\
+Print a token with which somebody may read and send through a hub until it
+expires; they give it as --token-file, TRIO_SIGNAL_TOKEN or token=. Whoever has
+the key can make any token, so keep the file where only the hub can read it.
+For a start: trio-signal token --jwt-key-file hub.key --new-key --sub NAME
 """
 
 
@@ -84,6 +103,7 @@ COMMANDS: Final = (
             JSON,
             SHOW_TEXT,
             LOG_LEVEL.but(default="info", default_text="info"),
+            *HUB_OPTIONS,
         ),
     ),
     Command(
@@ -108,6 +128,12 @@ COMMANDS: Final = (
             JSON,
             LOG_LEVEL.but(default="error", default_text="error"),
         ),
+    ),
+    Command(
+        name="token",
+        help="make a token for a hub",
+        description=_ABOUT_TOKENS,
+        options=(JWT_KEY_FILE, NEW_KEY, SUB, TTL, ALGORITHM),
     ),
 )
 

@@ -1,7 +1,7 @@
 """What the daemon tells: one structlog event for each thing that happens, without text unless asked for."""
 
 import signal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from structlog.typing import FilteringBoundLogger
 
@@ -16,6 +16,10 @@ from .._outgoing import DropReason, Failed, FailedRecipient, Outcome, Sent
 from .._states import Backoff, ConnectionState
 from .._status import StateChange
 from .text import iso
+
+if TYPE_CHECKING:
+    # It needs an extra that a daemon without a hub does not.
+    from ..hub import Hub
 
 
 class Reports:
@@ -118,6 +122,28 @@ class Reports:
         else:
             self._log.warning("input_failed", error=error.strerror or str(error))
 
+    def hub_started(self, hub: "Hub", *, has_key: bool) -> None:
+        """Tell where clients can connect, and whether they need a token."""
+        host, port = hub.address
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._log.info("hub_started", address=address, page=f"{hub.url}/", key=has_key)
+        if not has_key:
+            self._log.warning("hub_without_key", consequence="everybody on this machine may read and send")
+
+    def hub_stopped(self, hub: "Hub") -> None:
+        """Tell what the hub has done. All its clients are gone."""
+        counters = hub.counters
+        self._log.info(
+            "hub_stopped",
+            numbered=hub.log.head,
+            delivered=hub.connections.delivered,
+            connections=counters.accepted_connections,
+            websockets=counters.websockets_opened,
+            recoveries=counters.recoveries,
+            sends=sum(counters.sends.values()),
+            refused=sum(counters.refused.values()),
+        )
+
     def stopping(self, caught: signal.Signals, *, pending: int, within: float) -> None:
         """Tell that what waits is still sent, and for how long."""
         self._log.info("daemon_stopping", signal=caught.name, pending=pending, within=within)
@@ -158,7 +184,15 @@ class Reports:
 
     def _gap(self, gap: Gap) -> None:
         since, until = iso(gap.since), iso(gap.until)
-        self._log.warning("gap", reason=gap.reason.value, since=since, until=until, count=gap.count)
+        self._log.warning(
+            "gap",
+            reason=gap.reason.value,
+            since=since,
+            until=until,
+            count=gap.count,
+            first=gap.first,
+            last=gap.last,
+        )
 
     def _challenge(self, challenge: ChallengeRequired) -> None:
         # These tokens are no secret of ours: they name what a person has to solve.

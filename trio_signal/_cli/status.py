@@ -17,6 +17,7 @@ from .._errors import ConfigurationError, GatewayError
 from .._http import StreamTransport
 from .._recipients import check_number
 from .._states import ConnectionState
+from ..gateways._requests import HUB_MODE
 from .connection import Connection
 from .exits import Exit, failed
 from .interrupt import exit_code, run_until_signal
@@ -69,7 +70,7 @@ async def run_status(settings: StatusSettings) -> int:
     if caught is not None:
         return exit_code(caught)
     sys.stdout.write(f"{probe.as_json() if settings.as_json else probe.as_text()}\n")
-    return Exit.OK if probe.link.ok else Exit.FAILED
+    return Exit.OK if probe.connected else Exit.FAILED
 
 
 class _Probe:
@@ -88,7 +89,13 @@ class _Probe:
         self.gateway: Final = Layer("gateway")
         self.account: Final = Layer("account")
         self.link: Final = Layer("link")
-        self._layers: Final = (self.gateway, self.account, self.link)
+        self.upstream: Final = Layer("upstream")
+        self._layers: Final = [self.gateway, self.account, self.link]
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can come and go: a hub that is there may itself be cut off."""
+        return bool(self.link.ok) and self.upstream.ok is not False
 
     async def run(self) -> None:
         """Ask. A checkpoint; cancelling is safe."""
@@ -115,7 +122,10 @@ class _Probe:
             await self._ask_gateway(http)
             if self.gateway.ok is False:
                 return
-            await self._ask_account(http)
+            if self.gateway.facts.get("mode") == HUB_MODE:
+                await self._ask_hub(http)
+            else:
+                await self._ask_account(http)
         await self._try_link()
 
     async def _ask_gateway(self, http: httpx.AsyncClient) -> None:
@@ -151,6 +161,32 @@ class _Probe:
         else:
             self.account.found(f"it does not have {self._account} (it has {len(accounts)})", ok=False)
 
+    async def _ask_hub(self, http: httpx.AsyncClient) -> None:
+        self._layers.append(self.upstream)
+        await trio.lowlevel.checkpoint()
+        try:
+            status, answer = await _get(http, "/status")
+        except (GatewayError, httpx.HTTPError) as error:
+            status, answer, problem = 0, None, str(error)
+        else:
+            refused = status in {401, 403}
+            problem = f"the hub {'refuses the credentials' if refused else 'does not tell'} (HTTP {status})"
+        if not isinstance(answer, dict) or status != 200:
+            self.account.found(problem, ok=None)
+            self.upstream.found(problem, ok=None)
+            return
+        told = cast("dict[str, object]", answer)
+        account, state, why = told.get("account"), told.get("state"), told.get("last_error")
+        if account == self._account:
+            self.account.found(f"the hub has {self._account}", ok=True)
+        else:
+            self.account.found(f"the hub has another account than {self._account}", ok=False)
+        if state == ConnectionState.CONNECTED.name:
+            self.upstream.found("the hub is connected to its gateway", ok=True, state=state)
+        else:
+            more = f": {why}" if why else ""
+            self.upstream.found(f"the hub is not connected to its gateway{more}", ok=False, state=state)
+
     async def _try_link(self) -> None:
         where, started = self._settings.where, trio.current_time()
         await trio.lowlevel.checkpoint()
@@ -184,7 +220,7 @@ class _Probe:
     def as_json(self) -> str:
         """Return one JSON object."""
         layers = {x.name: {"ok": x.ok, "detail": x.detail, **x.facts} for x in self._layers}
-        return json.dumps({"connected": bool(self.link.ok), **layers})
+        return json.dumps({"connected": self.connected, **layers})
 
 
 async def _get(http: httpx.AsyncClient, path: str) -> tuple[int, object]:
