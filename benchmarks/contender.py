@@ -5,16 +5,23 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Self
 
 #: Seconds to wait for the generator to obey an order.
-_ORDER_LIMIT: Final = 20.0
+_ORDER_LIMIT: Final = 25.0
 
-#: What the generator can be told, each with a number. ``prepare``: build so many frames. ``blast``: write so
-#: many of them, as fast as they are taken. ``outage``: drop every connection, refuse new ones for so many
-#: milliseconds, then listen again, and from then on write the next frame to each WebSocket once it is open.
-Order = Literal["prepare", "blast", "outage"]
+#: What the generator can be told, each with numbers.
+#:
+#: As a gateway. ``prepare``: build so many frames. ``blast``: write so many of them, as fast as they are
+#: taken. ``outage``: drop every connection, refuse new ones for so many milliseconds, then listen again, and
+#: from then on write the next frame to each WebSocket once it is open.
+#:
+#: As a hub's clients. ``attend``: open to this port so many WebSockets. ``watch``: read until each of them
+#: has got so many messages in all; confirmed at once. ``time``: the same, noting when each message came, so
+#: it is for messages with a pause between them. ``watched``: confirmed when the reading has ended. ``ask``:
+#: to this port, over so many connections, ask what came since this number, so many times in all.
+Order = Literal["prepare", "blast", "outage", "attend", "watch", "time", "watched", "ask"]
 
 #: How large a case is: counts, and times in milliseconds.
 Params = Mapping[str, int]
@@ -42,7 +49,7 @@ class Gateway:
         """The gateway's URL."""
         return f"http://{self.host}:{self.port}"
 
-    def order(self, command: Order, number: int) -> None:
+    def order(self, command: Order, *numbers: int) -> None:
         """Tell the generator to do something.
 
         Blocks for a moment; under Trio an order that takes long belongs in a thread.
@@ -51,9 +58,11 @@ class Gateway:
             RuntimeError: the generator did not confirm it.
         """
         with socket.create_connection((self.host, self.control_port), timeout=_ORDER_LIMIT) as control:
-            control.sendall(f"{command} {number}\n".encode())
-            if control.recv(16) != b"ok\n":
-                raise RuntimeError(f"the generator did not obey: {command} {number}")
+            order = " ".join((command, *map(str, numbers)))
+            control.sendall(f"{order}\n".encode())
+            answer = control.recv(4096).decode(errors="replace").strip()
+            if answer != "ok":
+                raise RuntimeError(f"the generator did not obey: {order}: {answer}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,14 @@ class Work:
         """Sum up what went over the wire."""
         listed = list(items)
         return cls(len(listed), hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16])
+
+    def then(self, count: int, items: Iterable[Item]) -> Self:
+        """Sum up this, and behind it the same items so many times."""
+        return replace(
+            self,
+            count=self.count + count,
+            digest=Work.of([(count, self.digest, None, None), *items]).digest,
+        )
 
 
 @dataclass(frozen=True, slots=True)

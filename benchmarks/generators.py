@@ -1,5 +1,8 @@
 """The generator: a gateway made of blocking sockets and threads, so fast that it is never what is measured.
 
+Where a contender is itself the server, the generator is its clients (:mod:`~benchmarks.audience`,
+:mod:`~benchmarks.askers`).
+
 It speaks what the contenders need of signal-cli-rest-api: ``/v1/about``, ``/v1/accounts``,
 ``/v2/send`` and ``/v1/receive/{number}`` with its handshake, pings and closes. It writes
 frames that were built before, keeps what it was sent, and at the end says what it has
@@ -15,9 +18,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from . import traffic
+from .askers import Askers
+from .audience import Audience
 from .contender import Gateway, Item, Work
 
 HOST: Final = "127.0.0.1"
@@ -34,6 +40,9 @@ _FRAMES_PER_WRITE: Final = 64
 
 _WEBSOCKET_ID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
+
+#: These orders are confirmed before they are done: whoever gave them is to read, or to write, meanwhile.
+_CONFIRMED_FIRST: Final = frozenset({"blast", "watch", "time"})
 
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _KEY: Final = re.compile(rb"(?i)\r\nsec-websocket-key: *([^\r]+)")
@@ -103,6 +112,8 @@ class Generator:
         self._written = 0
         self._bodies: list[bytes] = []
         self._greets = False
+        self._audience, self._askers = Audience(), Askers()
+        self._clients: Audience | Askers | None = None
         ports = [sock.getsockname()[1] for sock in (self._gateway, self._control)]
         self.address: Final = Gateway(HOST, *ports)
 
@@ -113,9 +124,16 @@ class Generator:
 
     @property
     def work(self) -> Work:
-        """What it has written to WebSockets and been sent over HTTP, until now."""
+        """What it has written to WebSockets and been sent over HTTP, until now; as clients, what they got."""
+        if self._clients is not None:
+            return self._clients.work
         written = [item for item, _ in self._prepared[: self._written]]
         return Work.of(written + [_as_item(n, body) for n, body in enumerate(self._bodies)])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What only the clients can measure."""
+        return {} if self._clients is None else self._clients.figures
 
     def stop(self) -> None:
         """End every connection and listen no more."""
@@ -123,6 +141,7 @@ class Generator:
             _hang_up(sock)
         for peer in list(self._peers):
             peer.drop()
+        self._audience.close()
 
     def _accept(self, listener: socket.socket, serve: Callable[[Peer], None]) -> None:
         with listener:
@@ -188,20 +207,43 @@ class Generator:
     # Orders.
 
     def _obey(self, peer: Peer) -> None:
-        command, number = peer.read_until(b"\n").decode().split()
-        count = int(number)
-        if command == "blast":
-            # Confirmed before it is done: whoever ordered it is to read it.
+        command, *words = peer.read_until(b"\n").decode().split()
+        obey = partial(self._orders[command], *map(int, words))
+        if command in _CONFIRMED_FIRST:
+            self._audience.expect()
             peer.write(b"ok\n")
-            self._blast(count)
+            obey()
             return
-        if command == "prepare":
-            self._prepared = list(traffic.frames(count))
-        elif command == "outage":
-            self._be_away(count / 1000)
+        try:
+            obey()
+        except (OSError, ValueError) as error:
+            peer.write(f"{error}\n".encode())
         else:
-            raise ValueError(f"no such order: {command}")
-        peer.write(b"ok\n")
+            peer.write(b"ok\n")
+
+    @property
+    def _orders(self) -> dict[str, Callable[..., None]]:
+        return {
+            "prepare": self._prepare,
+            "blast": self._blast,
+            "outage": self._be_away,
+            "attend": self._attend_to,
+            "watch": self._audience.watch,
+            "time": self._audience.time,
+            "watched": self._audience.wait,
+            "ask": self._ask,
+        }
+
+    def _prepare(self, count: int) -> None:
+        self._prepared = list(traffic.frames(count))
+
+    def _attend_to(self, port: int, count: int) -> None:
+        self._clients = self._audience
+        self._audience.attend(HOST, port, count)
+
+    def _ask(self, port: int, connections: int, since: int, count: int) -> None:
+        self._clients = self._askers
+        self._askers.ask(HOST, port, connections, since, count)
 
     def _blast(self, count: int) -> None:
         # The contender may know of the handshake's end a moment before this thread does.
@@ -215,14 +257,14 @@ class Generator:
             self._receiver.write(b"".join([frame for _, frame in piece]))
             self._written += len(piece)
 
-    def _be_away(self, seconds: float) -> None:
+    def _be_away(self, milliseconds: int) -> None:
         _hang_up(self._gateway)
         self._connected.clear()
         for peer in list(self._peers):
             # Not the connection on which this was ordered.
             if peer.port == self.address.port:
                 peer.drop()
-        time.sleep(seconds)
+        time.sleep(milliseconds / 1000)
         self._greets = True
         self._gateway = _listen(self.address.port)
         _start(self._accept, self._gateway, self._serve)

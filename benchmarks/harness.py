@@ -27,11 +27,13 @@ class Metric:
         name: its key in :attr:`~benchmarks.contender.Measurement.figures`.
         title: what it is, with its unit.
         more_is_better: else less is.
+        is_common: whether all contenders give it; else those who do not are left out of its table.
     """
 
     name: str
     title: str
     more_is_better: bool
+    is_common: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Case:
         metrics: what is measured.
         contenders: who does it; ratios are to the one named by ``baseline``.
         baseline: the name of a contender.
+        subject: the name of one whose ratios to each of the others are shown too; none if empty.
         full: the parameters of a full run.
         quick: those of a quick one.
         limit: how long one measurement may take, in seconds.
@@ -71,6 +74,7 @@ class Case:
     baseline: str
     full: Params
     quick: Params
+    subject: str = ""
     limit: float = 30.0
 
 
@@ -132,12 +136,12 @@ class CaseResult:
         values = list(self._by_round(contender, metric).values())
         return Spread.of(values) if values else None
 
-    def ratio(self, contender: str, metric: str) -> Spread | None:
+    def ratio(self, contender: str, metric: str, to: str | None = None) -> Spread | None:
         """Return the ratio of the medians to the baseline's, and the range of the rounds' own ratios.
 
-        Of the rounds in which both succeeded.
+        Of the rounds in which both succeeded. ``to`` names another contender in the baseline's place.
         """
-        mine, other = self._by_round(contender, metric), self._by_round(self.case.baseline, metric)
+        mine, other = self._by_round(contender, metric), self._by_round(to or self.case.baseline, metric)
         both = mine.keys() & other.keys()
         if not both:
             return None
@@ -148,7 +152,9 @@ class CaseResult:
     def _by_round(self, contender: str, metric: str) -> dict[int, float]:
         good = ((r.round, r.measurement) for r in self.results if r.contender == contender)
         return {
-            number: measurement.figures[metric] for number, measurement in good if measurement is not None
+            number: measurement.figures[metric]
+            for number, measurement in good
+            if measurement is not None and metric in measurement.figures
         }
 
 
@@ -214,11 +220,12 @@ def _measure(case: Case, contender: Contender, params: Params) -> Measurement:
         }
         with _child(told) as process:
             answer = _finished(process, case.limit)
-        written = Work(**_finished(generator, _GRACE))
-    measurement = Measurement(answer["figures"], Work(**answer["work"]))
+        report = _finished(generator, _GRACE)
+    measurement = Measurement(answer["figures"] | report["figures"], Work(**answer["work"]))
+    written = Work(**report["work"])
     if measurement.work != written:
         raise ContenderFailed(f"did {measurement.work}, but the generator {written}")
-    missing = {metric.name for metric in case.metrics} - measurement.figures.keys()
+    missing = {metric.name for metric in case.metrics if metric.is_common} - measurement.figures.keys()
     if missing:
         raise ContenderFailed(f"gave no figures for {', '.join(sorted(missing))}")
     return measurement

@@ -21,6 +21,8 @@ _LIBRARIES: Final = (
     "httpx",
     "httpcore",
     "msgspec",
+    "aiohttp",
+    "websockets",
 )
 
 
@@ -77,7 +79,13 @@ def case_text(result: CaseResult) -> str:
             "",
             f"  {head:<{width}}  {'median':>9}  {'min .. max':>21}  {'ratio':>7}  {'min .. max':>15}",
         ]
-        lines += [f"  {c.name:<{width}}  {_row(result, c, metric)}" for c in case.contenders]
+        lines += [
+            f"  {c.name:<{width}}  {_row(result, c, metric)}"
+            for c in case.contenders
+            if metric.is_common or result.spread(c.name, metric.name)
+        ]
+        if case.subject:
+            lines += _comparison(result, metric)
     return "\n".join([*lines, "", *_verdict(result)])
 
 
@@ -95,6 +103,23 @@ def _row(result: CaseResult, contender: Contender, metric: Metric) -> str:
     if ratio is not None:
         row += f"  {ratio.median:>6.2f}x  {f'{ratio.low:.2f} .. {ratio.high:.2f}':>15}"
     return row
+
+
+def _comparison(result: CaseResult, metric: Metric) -> list[str]:
+    """Put the subject beside each of the others."""
+    case = result.case
+    ratios = (
+        f"{ratio.median:.2f}x ({ratio.low:.2f} .. {ratio.high:.2f}) {contender.name}"
+        for contender in case.contenders
+        if contender.name != case.subject
+        and (ratio := result.ratio(case.subject, metric.name, contender.name)) is not None
+    )
+    told = "; ".join(ratios)
+    return (
+        textwrap.wrap(f"{case.subject} = {told}", 108, initial_indent="  ", subsequent_indent="    ")
+        if told
+        else []
+    )
 
 
 def _verdict(result: CaseResult) -> list[str]:
@@ -133,11 +158,19 @@ def _contender_json(result: CaseResult, contender: Contender) -> dict[str, Any]:
             metric.name: {
                 "value": _spread_json(result.spread(contender.name, metric.name)),
                 "ratio": _spread_json(result.ratio(contender.name, metric.name)),
+                **_subject_json(result, contender, metric),
             }
             for metric in result.case.metrics
         },
         "rounds": [asdict(one) for one in result.results if one.contender == contender.name],
     }
+
+
+def _subject_json(result: CaseResult, contender: Contender, metric: Metric) -> dict[str, Any]:
+    subject = result.case.subject
+    return (
+        {"subject_ratio": _spread_json(result.ratio(subject, metric.name, contender.name))} if subject else {}
+    )
 
 
 def _spread_json(spread: Spread | None) -> dict[str, float] | None:

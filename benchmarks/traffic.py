@@ -2,10 +2,10 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from .contender import Item
+from .contender import Item, Work
 
 ACCOUNT: Final = "+15550100"
 
@@ -38,6 +38,31 @@ def frames(count: int) -> Iterator[tuple[Item, bytes]]:
         (sender, group, text), parts = templates[number % _VARIANTS]
         stamp = timestamp(number)
         yield (stamp, sender, group, text), str(stamp).encode().join(parts)
+
+
+def broadcasts(count: int) -> list[tuple[int, bytes]]:
+    """Return what a hub is to broadcast: a timestamp, and an envelope as the gateway sends it."""
+    return [(timestamp(number), frame[4:]) for number, (_, frame) in enumerate(frames(count))]
+
+
+def hub_messages(count: int) -> list[bytes]:
+    """Return the same as a hub's clients get it, numbered from 1."""
+    return [
+        b'{"type":"message","sequence_number":%d,"timestamp":%d,"data":%b}' % (number, stamp, envelope)
+        for number, (stamp, envelope) in enumerate(broadcasts(count), 1)
+    ]
+
+
+def broadcast_work(messages: Iterable[bytes], clients: int) -> Work:
+    """Sum up that each of so many clients got these messages of a hub, in this order."""
+    work = Work.of(map(hub_item, messages))
+    return Work(work.count * clients, work.digest)
+
+
+def hub_item(message: bytes) -> Item:
+    """Return what a hub's message says."""
+    said = json.loads(message)
+    return said["timestamp"], str(said["sequence_number"]), None, json.dumps(said["data"])
 
 
 def timestamp(number: int) -> int:

@@ -1,0 +1,53 @@
+"""Broadcasting with trio_signal's hub."""
+
+import time
+from functools import partial
+
+import trio
+import trio.testing
+
+from trio_signal import ConnectionState, open_signal_client
+from trio_signal.hub import ConnectionManager, HubLimits, MessageLog, serve_hub
+from trio_signal.hub._protocol import text_frame
+
+from ...contender import Gateway, Measurement, Params
+from ...traffic import ACCOUNT, broadcasts
+from .phases import Phases
+
+
+def run(gateway: Gateway, params: Params) -> Measurement:
+    """Broadcast with ``ConnectionManager.broadcast()``, beside a client that is connected to the gateway."""
+    return trio.run(_run, gateway, params)
+
+
+async def _run(gateway: Gateway, params: Params) -> Measurement:
+    clients, phases = params["clients"], Phases(gateway, params)
+    texts = broadcasts(len(phases.messages))
+    limits = HubLimits(max_connections=clients)
+    async with open_signal_client(gateway.url, ACCOUNT) as signal, trio.open_nursery() as nursery:
+        await signal.wait_state(ConnectionState.CONNECTED)
+        hub = await nursery.start(partial(serve_hub, signal, limits=limits))
+        await trio.to_thread.run_sync(gateway.order, "attend", hub.address[1], clients)
+        await trio.testing.wait_all_tasks_blocked()
+        for part, pause in phases:
+            await _broadcast(hub.connections, texts[part], pause)
+            await trio.to_thread.run_sync(phases.wait)
+        measurement = phases.measurement(append=_time_append(texts))
+        nursery.cancel_scope.cancel()
+    return measurement
+
+
+async def _broadcast(manager: ConnectionManager, texts: list[tuple[int, bytes]], pause: float) -> None:  # noqa: ASYNC910  (there is a message)
+    for stamp, envelope in texts:
+        manager.broadcast(envelope, timestamp=stamp)
+        await trio.sleep(pause)
+
+
+def _time_append(texts: list[tuple[int, bytes]]) -> float:
+    """Return how many µs of CPU it takes to number, keep and encode a text that is sent to nobody."""
+    log, repeats = MessageLog(), 20
+    started = time.process_time()
+    for _ in range(repeats):
+        for stamp, envelope in texts:
+            text_frame(log.append(envelope, timestamp=stamp).body)
+    return (time.process_time() - started) / (repeats * len(texts)) * 1e6

@@ -1,0 +1,31 @@
+"""Recovery with trio_signal's hub."""
+
+from functools import partial
+
+import trio
+
+from trio_signal import open_signal_client
+from trio_signal.hub import HubLimits, serve_hub
+
+from ...contender import Gateway, Measurement, Params
+from ...traffic import ACCOUNT, broadcasts
+from . import SIZES
+from .asking import Asking
+
+
+def run(gateway: Gateway, params: Params) -> Measurement:
+    """Answer from the hub's own log, through its own server."""
+    return trio.run(_run, gateway, params)
+
+
+async def _run(gateway: Gateway, params: Params) -> Measurement:
+    asking = Asking(gateway, params)
+    # The limits keep a storm of clients from starving the live ones; here nothing else is measured.
+    limits = HubLimits(recovery_rate=1e6, recovery_burst=1_000_000, max_recoveries=params["connections"])
+    async with open_signal_client(gateway.url, ACCOUNT) as signal, trio.open_nursery() as nursery:
+        hub = await nursery.start(partial(serve_hub, signal, limits=limits))
+        for stamp, envelope in broadcasts(max(SIZES)):
+            hub.connections.broadcast(envelope, timestamp=stamp)
+        measurement = await trio.to_thread.run_sync(asking.run, hub.address[1])
+        nursery.cancel_scope.cancel()
+    return measurement
