@@ -74,7 +74,7 @@ def frames(text: str) -> list[list[str]]:
 # --- the whole of it ---
 
 
-@pytest.mark.contract("O1", "O4", "O5", "O7", "R1", "R3", "R6", "R7", "C5")
+@pytest.mark.contract("O1", "O4", "O5", "O7", "R1", "R3", "R5", "R6", "R7", "C5")
 async def test_the_two_sides_agree_and_the_story_is_told(autojump_clock: MockClock) -> None:
     console, out = plain_console()
     began = trio.current_time()
@@ -96,7 +96,8 @@ async def test_the_two_sides_agree_and_the_story_is_told(autojump_clock: MockClo
     assert " 7. signal-cli away 5 of 5 alerts left in order once it was back\n" in summary
     assert re.search(r"accepted \d+ = sent \d+ \+ dropped 3 \+ failed 1 \+ pending 0\n", summary)
     assert len(re.findall(r"^ \d\. \d\d:\d\d:\d\d\.\d\d\d to ", summary, re.MULTILINE)) == 3
-    assert summary.count("\n ok   ") == 9
+    assert re.search(r" 8\. away from hub   given exactly the [5-9] it had missed", summary)
+    assert summary.count("\n ok   ") == 10
     assert "FAIL" not in summary
     assert "\x1b" not in text
     assert text.endswith("The ledger balances: nothing was lost untold, nothing was sent twice.\n")
@@ -179,7 +180,7 @@ async def test_the_frame_fits_whatever_the_terminal(
         gateway.stop()
         async with open_signal_client(gateway.url, gateway.account, connect=gateway.connect) as client:
             record = Record(lambda _: None)
-            stage = Stage(gateway, client, record)
+            stage = Stage(gateway, client, client, open_signal_client, record)
             view = LiveView(console)
             view.begin(4, len(ACTS), ACTS[3])
             for number in range(20):
@@ -207,7 +208,8 @@ async def test_the_frame_while_it_dials(autojump_clock: MockClock) -> None:
         async with open_signal_client(gateway.url, gateway.account, connect=gateway.connect) as client:
             await trio.sleep(1)
             console.begin_capture()
-            console.print(LiveView(console).frame(Stage(gateway, client, Record(lambda _: None))))
+            stage = Stage(gateway, client, client, open_signal_client, Record(lambda _: None))
+            console.print(LiveView(console).frame(stage))
     assert "RECONNECTING attempt 1: dialling" in CONTROLS.sub("", console.end_capture()).replace("  ", " ")
 
 
@@ -268,6 +270,9 @@ def test_sides_that_agree() -> None:
         ({"duplicates": 0}, {}, "came a second time"),
         ({"gaps": []}, {}, "while nobody was there"),
         ({"gaps": [(3006, 4000)]}, {}, "while nobody was there"),
+        ({"missed": [1000, 2000], "caught_up": [2000]}, {}, "away from the hub"),
+        ({"missed": [1000], "caught_up": [1000, 1000]}, {}, "away from the hub"),
+        ({"missed": [1000, 2000], "caught_up": [2000, 1000]}, {}, "away from the hub"),
     ],
 )
 def test_sides_that_do_not_agree(ours: dict[str, Any], theirs: dict[str, Any], words: str) -> None:
@@ -325,7 +330,7 @@ def test_in_a_simple_terminal_it_is_plain() -> None:
     code, text = in_terminal(0.5, TERM="dumb")
     assert code == 130
     assert "\x1b" not in text
-    assert "ACT 1 of 7: All is well" in text
+    assert "ACT 1 of 8: All is well" in text
     assert text.rstrip().endswith("Ended before its time.")
 
 

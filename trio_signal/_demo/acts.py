@@ -6,6 +6,8 @@ from typing import Final
 
 import trio
 
+from .._client import SignalClient
+from .._envelopes import ReceivedMessage
 from .._outgoing import Dropped, Failed, Sent
 from .._states import ConnectionState
 from .._status import StateChanges
@@ -123,6 +125,41 @@ async def _signal_cli_away(stage: Stage) -> str:
     return f"{sent} of {len(alerts)} alerts left in order once it was back"
 
 
+async def _away(stage: Stage) -> str:
+    record = stage.record
+    stage.tell("a second client comes to the hub, hears two messages and leaves")
+    async with stage.visit() as second:
+        await second.wait_state(ConnectionState.CONNECTED)
+        await _hear(second, 2)
+        stage.hush()
+        cursor = second.cursor
+    await quiet(stage)
+    heard = len(record.heard)
+    stage.resume()
+    await trio.sleep(2.0)
+    await quiet(stage)
+    record.missed += record.heard[heard:]
+    stage.tell(f"{len(record.missed)} messages passed meanwhile; it comes back with its cursor")
+    async with stage.visit(cursor=cursor) as second:
+        record.caught_up += await _hear(second, len(record.missed))
+        # One more, live again: what comes twice would show here at the latest.
+        record.missed.append(stage.say("Welcome back."))
+        record.caught_up += await _hear(second, 1)
+    stage.resume()
+    return f"given exactly the {len(record.missed) - 1} it had missed, then live again"
+
+
+async def _hear(client: SignalClient, count: int) -> list[int]:
+    """Take messages, and return their timestamps; anything else counts as one that no message has."""
+    stamps: list[int] = []
+    await trio.lowlevel.checkpoint()
+    async for event in client.events():
+        stamps.append((event.timestamp or 0) if isinstance(event, ReceivedMessage) else -1)
+        if len(stamps) == count:
+            break
+    return stamps
+
+
 ACTS: Final = (
     Act(
         "all is well",
@@ -174,6 +211,14 @@ ACTS: Final = (
         "Each send gets an error that proves that nothing left. So the first message\n"
         "is tried again in its place, and the others wait behind it.",
         _signal_cli_away,
+    ),
+    Act(
+        "away from hub",
+        "A second client is away, and misses nothing",
+        "The bot hears through a hub, which numbers and keeps what passes. Whoever was\n"
+        "away says which number it had last, and is given the rest, then what is live:\n"
+        "nothing missing, nothing twice.",
+        _away,
     ),
 )
 

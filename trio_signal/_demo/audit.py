@@ -26,6 +26,8 @@ class ClientSide:
         heard: the timestamps received, in order.
         gaps: each absence as (since, until), in milliseconds since the epoch.
         duplicates: how many messages the client says it dropped since they had come before.
+        missed: the timestamps of what passed while the hub's second client was away.
+        caught_up: the timestamps of what that client was given when it was back, in order.
     """
 
     books: OutgoingStatistics
@@ -33,6 +35,8 @@ class ClientSide:
     heard: Sequence[int]
     gaps: Sequence[tuple[int, int]]
     duplicates: int
+    missed: Sequence[int] = ()
+    caught_up: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,10 @@ def _receiving(ours: ClientSide, theirs: GatewaySide) -> list[Check]:
         Check(
             all(_in_a_gap(stamp, ours.gaps) for stamp in missed),
             f"each of {unwritten} said while nobody was there lies in a gap that was told",
+        ),
+        Check(
+            ours.caught_up == ours.missed,
+            f"a client away from the hub got all {len(ours.missed)} that passed, in order, once",
         ),
     ]
 

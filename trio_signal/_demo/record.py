@@ -15,7 +15,7 @@ class Note:
 
     Attributes:
         time: seconds since the demo began.
-        about: what it concerns: ``demo``, ``link``, ``send``, ``recv`` or ``gap``.
+        about: what it concerns: ``demo``, ``link``, ``send``, ``recv``, ``gap`` or ``hub``.
         text: the line.
         bad: whether something went wrong.
     """
@@ -35,6 +35,8 @@ class Record:
         said: the timestamps of what the correspondent wrote, in order.
         heard: the timestamps of what the bot received, in order.
         gaps: the gaps that the bot was told of.
+        missed: the timestamps of what the hub passed on while the second client was away.
+        caught_up: the timestamps of what that client was given after it came back, in order.
         unreadable: how many frames were no messages.
         letters: what the bot sent, in the order in which the client accepted it.
         notes: the story.
@@ -45,6 +47,8 @@ class Record:
     said: list[int] = field(default_factory=list[int])
     heard: list[int] = field(default_factory=list[int])
     gaps: list[Gap] = field(default_factory=list[Gap])
+    missed: list[int] = field(default_factory=list[int])
+    caught_up: list[int] = field(default_factory=list[int])
     unreadable: int = 0
     letters: list[OutgoingMessage] = field(default_factory=list[OutgoingMessage])
     notes: list[Note] = field(default_factory=list[Note])

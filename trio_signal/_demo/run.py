@@ -15,7 +15,8 @@ from .._cli.interrupt import exit_code, run_until_signal
 from .._cli.library_log import library_log
 from .._client import ClientStatistics, open_signal_client
 from .._states import Backoff
-from ..testing import FakeGateway, open_fake_gateway
+from ..hub import HubLimits, serve_hub
+from ..testing import FakeGateway, MemoryListener, open_fake_gateway
 from .acts import ACTS, Act, quiet
 from .audit import ClientSide, GatewaySide, audit
 from .frame import LiveView
@@ -32,6 +33,8 @@ _SEND_TIME: Final = 0.1
 
 #: The defaults are 1 to 60 s; an audience has less time.
 _BACKOFF: Final = Backoff(initial=1.0, maximum=2.0, jitter=False, stable_after=1.0)
+
+_LIMITS: Final = HubLimits(shutdown_spread=0.0)
 
 
 class View(Protocol):
@@ -67,7 +70,7 @@ async def run_demo(console: Console | None = None, *, live: bool | None = None, 
     console = console or Console()
     if live is None:
         live = sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal
-    demo = _Demo(LiveView(console) if live else PlainView(console), port)
+    demo = _Demo(console, LiveView(console) if live else PlainView(console), port)
     console.print("trio-signal demo: a bot, a correspondent, a gateway that fails. Half a minute.")
     with library_log(logging.NullHandler(), logging.CRITICAL):
         caught = await run_until_signal(demo.run)
@@ -82,7 +85,8 @@ async def run_demo(console: Console | None = None, *, live: bool | None = None, 
 
 
 class _Demo:
-    def __init__(self, view: View, port: int | None) -> None:
+    def __init__(self, console: Console, view: View, port: int | None) -> None:
+        self._console: Final = console
         self._view: Final = view
         self._port: Final = port
         self.summary: Summary | None = None
@@ -110,25 +114,51 @@ class _Demo:
         wall_clock: Callable[[], float],
         people: trio.Nursery,
     ) -> ClientStatistics:
-        async with open_signal_client(
-            gateway.url,
-            gateway.account,
-            buffer_size=10,
-            backoff=_BACKOFF,
-            ping_interval=1.0,
-            pong_timeout=1.0,
-            send_timeout=5.0,
-            wall_clock=wall_clock,
-            connect=gateway.connect if self._port is None else None,
-        ) as client:
-            stage = Stage(gateway, client, record)
-            people.start_soon(stage.follow, client.state_changes())
-            people.start_soon(stage.answer, client.events())
-            async with trio.open_nursery() as actors:
-                actors.start_soon(self._view.run, stage)
-                actors.start_soon(stage.converse)
-                await self._play_acts(stage)
-                actors.cancel_scope.cancel(reason="all acts have been played")
+        listener = MemoryListener() if self._port is None else None
+        async with (
+            open_signal_client(
+                gateway.url,
+                gateway.account,
+                buffer_size=10,
+                backoff=_BACKOFF,
+                ping_interval=1.0,
+                pong_timeout=1.0,
+                send_timeout=5.0,
+                wall_clock=wall_clock,
+                connect=gateway.connect if self._port is None else None,
+            ) as client,
+            trio.open_nursery() as services,
+        ):
+            hub = await services.start(
+                partial(
+                    serve_hub,
+                    client,
+                    limits=_LIMITS,
+                    listeners=None if listener is None else [listener],
+                    wall_clock=wall_clock,
+                )
+            )
+            if listener is None:
+                self._console.print(f"Its page, for as long as this runs: {hub.url}", highlight=False)
+            visit = partial(
+                open_signal_client,
+                hub.url,
+                gateway.account,
+                gateway="hub",
+                backoff=_BACKOFF,
+                wall_clock=wall_clock,
+                connect=None if listener is None else listener.connect,
+            )
+            async with visit() as bot:
+                stage = Stage(gateway, client, bot, visit, record)
+                people.start_soon(stage.follow, client.state_changes())
+                people.start_soon(stage.answer, bot.events())
+                async with trio.open_nursery() as actors:
+                    actors.start_soon(self._view.run, stage)
+                    actors.start_soon(stage.converse)
+                    await self._play_acts(stage)
+                    actors.cancel_scope.cancel(reason="all acts have been played")
+            hub.shutdown()
         return client.statistics()
 
     async def _play_acts(self, stage: Stage) -> None:
@@ -146,6 +176,8 @@ def _summary(gateway: FakeGateway, record: Record, books: ClientStatistics) -> S
         books=books.buffer.outgoing,
         letters=[(letter.text, letter.outcome) for letter in record.letters],
         heard=record.heard,
+        missed=record.missed,
+        caught_up=record.caught_up,
         gaps=[(gap.since, gap.until) for gap in record.gaps],
         duplicates=books.receiving.duplicates,
     )

@@ -1,9 +1,12 @@
-"""The people of the demo: a correspondent who writes all the time, and a bot that answers."""
+"""The people of the demo: a correspondent who writes all the time, and a bot that answers.
+
+The bot hears through a hub, and so can others; it answers with the client that the hub reads from.
+"""
 
 import itertools
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 
 import trio
@@ -39,12 +42,23 @@ class Stage:
     Attributes:
         gateway: what gets broken.
         client: what has to cope.
+        bot: the bot's own client, of the hub.
+        visit: opens another client of the hub.
         record: what happens.
     """
 
-    def __init__(self, gateway: FakeGateway, client: SignalClient, record: Record) -> None:
+    def __init__(
+        self,
+        gateway: FakeGateway,
+        client: SignalClient,
+        bot: SignalClient,
+        visit: Callable[..., AbstractAsyncContextManager[SignalClient]],
+        record: Record,
+    ) -> None:
         self.gateway: Final = gateway
         self.client: Final = client
+        self.bot: Final = bot
+        self.visit: Final = visit
         self.record: Final = record
         self._talk: Final[Iterator[str]] = itertools.cycle(_TALK)
         self._numbers: Final = itertools.count(1)
@@ -55,15 +69,18 @@ class Stage:
         """Write to the bot now and then, from its first connection on, until cancelled."""
         # The time before is no absence: nobody would be told of what is said then.
         await self.client.wait_state(ConnectionState.CONNECTED)
+        await self.bot.wait_state(ConnectionState.CONNECTED)
         while True:
             await self._may_talk.wait()
             self.say(next(self._talk))
             await trio.sleep(_PAUSE)
 
-    def say(self, text: str) -> None:
-        """Write one message to the bot, whether or not it is there."""
+    def say(self, text: str) -> int:
+        """Write one message to the bot, whether or not it is there; return its timestamp."""
         frame = json.loads(self.gateway.deliver(text=text, sender=envelopes.PEER))
-        self.record.said.append(frame["envelope"]["timestamp"])
+        stamp: int = frame["envelope"]["timestamp"]
+        self.record.said.append(stamp)
+        return stamp
 
     def tell(self, text: str) -> None:
         """Say what is being broken."""
