@@ -5,12 +5,16 @@ fails once fails always. :func:`run_seed` runs one and raises :class:`Violation`
 whole story when a promise was broken.
 """
 
+import logging
 import math
+import multiprocessing
+import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Protocol, TypeVar, get_args
 
 import pytest
 import trio
@@ -34,6 +38,7 @@ from trio_signal import (
     open_signal_client,
 )
 from trio_signal import testing as answers
+from trio_signal._errors import told
 from trio_signal.testing import FakeGateway, ReceiveSocket, open_fake_gateway
 
 #: How long the trouble lasts, in virtual seconds, and how long everything then has to come right again.
@@ -44,6 +49,9 @@ PEOPLE: Final = ("+15550002", "+15550003", "group.QUFFQ0F3UUZCZ2M9")
 
 Overflow = Literal["drop_oldest", "drop_newest", "wait"]
 Delivery = Literal["at_most_once", "at_least_once"]
+
+
+_WorldT = TypeVar("_WorldT")
 
 
 class Violation(AssertionError):
@@ -87,11 +95,45 @@ def run_seed(seed: int) -> World:
     Raises:
         Violation: a promise of the contract was broken.
     """
+    return run_world(_simulate, seed)
+
+
+def run_world(simulate: Callable[[int], Awaitable[_WorldT]], seed: int) -> _WorldT:
+    """Run a simulation in which everything random comes from the seed."""
     with pytest.MonkeyPatch.context() as patch:
         # Trio has no public way yet; Hypothesis switches the same two through a plug-in of Trio's.
         patch.setattr(trio_scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
         patch.setattr(trio_scheduler, "_r", Random(seed))
-        return trio.run(_simulate, seed, clock=trio.testing.MockClock(autojump_threshold=0))
+        return trio.run(simulate, seed, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def first_failure(run: Callable[[int], object], seeds: int, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """Run many seeds on both cores of a small machine; return what went wrong first, or None.
+
+    Args:
+        run: runs one seed; a function of a module, since other processes call it.
+        seeds: how many, from 0 on.
+        monkeypatch: the test's own.
+    """
+    # The other tests measure what is covered; tracing would only make these worlds three times as slow.
+    for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
+        monkeypatch.delenv(name)
+    # Spawned, not forked: a forked child would inherit the state of pytest and of coverage half way.
+    with multiprocessing.get_context("spawn").Pool(min(2, os.cpu_count() or 1)) as pool:
+        outcomes = pool.imap(partial(_failure, run), range(seeds), chunksize=max(1, min(25, seeds // 8)))
+        return next(filter(None, outcomes), None)
+
+
+def _failure(run: Callable[[int], object], seed: int) -> str | None:
+    """Run one seed; give what went wrong as text, since not every exception can cross processes."""
+    logging.getLogger("trio_signal").setLevel(logging.CRITICAL)
+    try:
+        run(seed)
+    except Exception as error:  # noqa: BLE001  (whatever it was, the parent fails with it)
+        cause = told(error)
+        kind = "" if isinstance(cause, Violation) else f"seed {seed}: {type(cause).__name__}: "
+        return f"{kind}{cause}"
+    return None
 
 
 async def _simulate(seed: int) -> World:
@@ -351,7 +393,7 @@ async def _come_to_rest(world: World) -> None:
         client.resume_sending()
         statistics = client.statistics()
         idle = statistics.buffer.waiting == 0 and not statistics.in_flight and statistics.inbox.waiting == 0
-        if client.state is ConnectionState.CONNECTED and idle and len(_living_sockets(gateway)) == 1:
+        if client.state is ConnectionState.CONNECTED and idle and len(living_sockets(gateway)) == 1:
             break
     else:
         world.check(False, f"O10: not at rest {PEACE:g} s after the trouble: {client.statistics()}")
@@ -362,7 +404,7 @@ async def _come_to_rest(world: World) -> None:
     world.check(received[-1:] == [last], "R3: a message over a sound link did not arrive")
 
 
-def _living_sockets(gateway: FakeGateway) -> list[ReceiveSocket]:
+def living_sockets(gateway: FakeGateway) -> list[ReceiveSocket]:
     """Return the open receive sockets without the half-open ones, whose end never reaches the gateway."""
     return [connection for connection in gateway.connections if not connection.is_half_open]
 
@@ -386,7 +428,7 @@ async def _check_closed(world: World) -> None:
     )
     world.check(world.client.state is ConnectionState.DISCONNECTED, "C5: not DISCONNECTED after the end")
     await trio.sleep(1)
-    world.check(not _living_sockets(world.gateway), "C5: a socket is still open after the end")
+    world.check(not living_sockets(world.gateway), "C5: a socket is still open after the end")
     for before, after in zip(world.changes, world.changes[1:], strict=False):
         world.check(before.current is after.previous, "C2: a change was missed or merged")
         world.check(before.time <= after.time and before.generation <= after.generation, "C4: out of order")
@@ -405,10 +447,19 @@ def _check_sending(world: World, *, at_least_once: bool) -> None:
     for recipient, order in orders.items():
         world.check(order == sorted(order), f"O4: out of order to {recipient}: {order}")
     for message in world.accepted:
-        _check_outcome(world, message, arrivals[message.text], at_least_once=at_least_once)
+        check_outcome(world, message, arrivals[message.text], at_least_once=at_least_once)
 
 
-def _check_outcome(world: World, message: OutgoingMessage, arrived: int, *, at_least_once: bool) -> None:
+class Judge(Protocol):
+    """What stops a run when a promise is broken."""
+
+    def check(self, condition: bool, promise: str) -> None:
+        """Stop the run unless a promise holds."""
+        ...
+
+
+def check_outcome(world: Judge, message: OutgoingMessage, arrived: int, *, at_least_once: bool) -> None:
+    """See that a message arrived as often as its outcome says (O1, O5)."""
     outcome = message.outcome
     if not at_least_once:
         world.check(arrived <= 1, f"O5: {message} was sent {arrived} times")
