@@ -29,8 +29,8 @@ def run(values: Mapping[str, Any], environ: Mapping[str, str], hub: HubSettings 
     settings = DaemonSettings(
         where=read_connection(values, environ),
         buffer_size=values["buffer_size"],
-        # A pipe can wait, so that what comes out of one need not be dropped.
-        overflow=values["overflow"] or ("wait" if values["stdin"] else "drop_oldest"),
+        # A pipe can wait, and so can a hub's clients, who must not push out what others have handed over.
+        overflow=values["overflow"] or ("wait" if values["stdin"] or hub is not None else "drop_oldest"),
         delivery=values["delivery"],
         close_timeout=values["close_timeout"],
         backoff=Backoff(jitter=not values["no_jitter"]),

@@ -1,13 +1,14 @@
 """From the options of ``trio-signal daemon --hub`` to the hub."""
 
 import ssl
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .._errors import ConfigurationError
-from ..hub import serve_hub
+from ..hub import HubLimits, serve_hub
 from ..hub.auth import Authenticator
 from .connection import from_file
 from .daemon import HubSettings
@@ -22,6 +23,7 @@ def read_hub(values: Mapping[str, Any]) -> HubSettings:
         UsageError: a file cannot be used. Nothing that it holds is repeated.
     """
     host, port = values["hub"]
+    _allow_files(HubLimits().descriptors)
     key = _authenticator(values)
     serve = partial(
         serve_hub,
@@ -32,6 +34,18 @@ def read_hub(values: Mapping[str, Any]) -> HubSettings:
         allowed_origins=values["allow_origin"] or (),
     )
     return HubSettings(serve=serve, has_key=key is not None)
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise this process's own limit of open files to what the hub may need, as far as it may."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  (not everywhere)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _authenticator(values: Mapping[str, Any]) -> Authenticator | None:

@@ -201,7 +201,7 @@ BUFFER_SIZE: Final = Option(
 OVERFLOW: Final = Option(
     flag="--overflow",
     metavar="POLICY",
-    default_text="wait with --stdin, else drop_oldest",
+    default_text="wait with --stdin or --hub, else drop_oldest",
     help=f"what happens when the buffer is full: {_choices(Overflow)}",
 )
 DELIVERY: Final = Option(

@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -44,8 +45,8 @@ class Door:
     """Takes connections and bounds their number.
 
     Connections that have shown no token are bounded apart from the others, so that a stranger
-    cannot keep out who has one; where there is one too many, the oldest of them ends, since an
-    honest client shows its token at once.
+    cannot keep out who has one. Where there is one too many, the oldest one ends of those from the
+    address that has the most of them: an honest client shows its token soon, and has few.
 
     Args:
         serve: serves one connection.
@@ -97,7 +98,8 @@ class Door:
 
     def _wait_outside(self, visit: Visit) -> None:
         if len(self._pending) >= self._max_pending:
-            oldest = next(iter(self._pending))
+            [(crowd, _)] = Counter(other.remote for other in self._pending).most_common(1)
+            oldest = next(other for other in self._pending if other.remote == crowd)
             del self._pending[oldest]
             oldest.scope.cancel(reason="too many connections without a token")
         self._pending[visit] = None

@@ -1,6 +1,7 @@
 """The hub itself: what it is made of, and the tasks that keep it going. Served by :mod:`.server`."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ _PING: Final = b"\x89\x00"
 
 #: The pump gives others a turn after handing out this many frames at the latest, some 2 ms of work.
 _TURN: Final = 256
+
+#: Seconds between two looks at how late a task gets its turn.
+_LOOK: Final = 1.0
+
+#: Descriptors for everything beside the hub's connections: the gateway, logs, look-ups, Trio itself.
+_OTHER_FILES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,11 @@ class HubLimits:
         for name in ("recovery_rate", "heartbeat_interval", "send_wait"):
             check_positive(name, getattr(self, name))
         check_positive("shutdown_spread", self.shutdown_spread, zero=True)
+
+    @property
+    def descriptors(self) -> int:
+        """How many open files this may need, with some for the rest of the process."""
+        return self.max_connections + self.max_pending + _OTHER_FILES
 
 
 class Hub:
@@ -137,17 +149,23 @@ class Hub:
 
         A checkpoint. Cancelling is safe: what was taken from the client has been handed out.
         """
-        work, worked = 0, 0.0
+        work = 0
         async for event in self.signal.events():
             begun = time.perf_counter()
             self._hand_on(event)
-            worked += time.perf_counter() - begun
-            work += 1 + len(self.connections)
+            self.board.note_pause(time.perf_counter() - begun)
             # Not every step of the iterator gives others a turn, and to hand out is work for each client.
+            work += 1 + len(self.connections)
             if work >= _TURN:
-                self.board.note_pause(worked)
                 await trio.lowlevel.checkpoint()
-                work, worked = 0, 0.0
+                work = 0
+
+    async def watch_lateness(self) -> None:
+        """Notice what holds up all tasks, the one that reads the gateway among them (contract H11)."""
+        while True:
+            due = trio.current_time() + _LOOK
+            await trio.sleep_until(due)
+            self.board.note_pause(trio.current_time() - due)
 
     def _hand_on(self, event: Event) -> None:
         if isinstance(event, ReceivedMessage | Undecodable):
@@ -162,17 +180,23 @@ class Hub:
             _logger.warning("Signal wants a challenge solved before it takes more messages")
 
     async def beat(self, interval: float) -> None:
-        """Tell every client the head now and then, and drop those that have long said nothing."""
+        """Tell every client the head now and then, and drop those that say nothing for too long."""
+        patience = 2 * interval + 5
+        next_beat = trio.current_time() + interval
         while True:
-            await trio.sleep(interval)
-            limit = trio.current_time() - 2 * interval - 5
+            silent_since = min(
+                (c.outlet.last_received for c in self.connections.connections), default=math.inf
+            )
+            await trio.sleep_until(min(next_beat, silent_since + patience))
+            now = trio.current_time()
             for connection in self.connections.connections:
-                if connection.outlet.last_received < limit:
+                if connection.outlet.last_received + patience <= now:
                     self.counters.closed_dead += 1
                     self.connections.disconnect(connection)
                     connection.outlet.end(CloseCode.NO_ANSWER, "nothing came from you, not even a pong")
-            self.counters.heartbeats += self.connections.heartbeat(_PING)
+            if now >= next_beat:
+                next_beat = now + interval
+                self.counters.heartbeats += self.connections.heartbeat(_PING)
 
     def _note_slow(self, connection: Connection) -> None:
-        self.counters.closed_slow += 1
         _logger.warning("client %s takes nothing any more and is sent away to recover", connection.remote)

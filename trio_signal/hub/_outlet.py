@@ -5,6 +5,7 @@ take at once is queued, and behind that everything else waits its turn: trio-web
 and close frames go the same way, so no frame is ever cut by another.
 """
 
+import math
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -53,17 +54,18 @@ class Outlet(trio.abc.Stream):
     __slots__ = (
         "_behind",
         "_closed",
+        "_credit",
+        "_enqueued",
         "_first_is_a_rest",
-        "_flushing",
         "_head",
+        "_last_moment",
         "_lock",
         "_max_bytes",
         "_max_frames",
-        "_opened",
         "_queue",
-        "_received",
         "_send",
         "_socket",
+        "_step",
         "_stream",
         "abusive",
         "ending",
@@ -82,16 +84,19 @@ class Outlet(trio.abc.Stream):
         self._max_frames: Final = max_frames
         self._max_bytes: Final = max_bytes
         self._socket: Final = _raw_socket(stream)
-        self._send: Callable[[bytes], int] | None = None if self._socket is None else self._socket.send
-        self._queue: Final[deque[bytes]] = deque()
+        self._send: Callable[[bytes | memoryview], int] | None = (
+            None if self._socket is None else self._socket.send
+        )
+        self._queue: Final[deque[memoryview]] = deque()
         self._first_is_a_rest = False
         self._lock: Final = trio.Lock()
-        self._flushing = trio.CancelScope()
+        self._step = trio.CancelScope()
+        self._last_moment = math.inf
+        self._enqueued = 0
         self._closed = False
-        self._opened: Final = trio.current_time()
-        self._received = 0
+        self._credit: float = _ALLOWANCE
         self.queued_bytes = 0
-        self.last_received = self._opened
+        self.last_received = trio.current_time()
         self.upgraded: Final = trio.Event()
         self.wake = trio.Event()
         self.ending: tuple[int, str] | None = None
@@ -132,7 +137,8 @@ class Outlet(trio.abc.Stream):
 
     def _enqueue(self, frame: bytes, taken: int) -> None:
         self._first_is_a_rest |= taken > 0
-        self._queue.append(frame[taken:])
+        self._queue.append(memoryview(frame)[taken:])
+        self._enqueued += len(frame) - taken
         self.queued_bytes += len(frame) - taken
         self.wake.set()
 
@@ -153,11 +159,12 @@ class Outlet(trio.abc.Stream):
             self._queue.clear()
             self._queue.extend(rest)
             self.queued_bytes = sum(map(len, rest))
-        self._flushing.deadline = min(self._flushing.deadline, trio.current_time() + _LAST_FLUSH)
+        self._last_moment = trio.current_time() + _LAST_FLUSH
+        self._step.deadline = min(self._step.deadline, self._last_moment)
         self.wake.set()
 
     async def flush(self) -> None:
-        """Wait until nothing is queued, or until :meth:`end` has waited long enough.
+        """Wait until what is queued now has left, or until :meth:`end` has waited long enough.
 
         A checkpoint. Cancelling loses nothing of what is queued for a plain socket; any
         other stream is closed by it, since nobody knows how much of it has left.
@@ -166,16 +173,16 @@ class Outlet(trio.abc.Stream):
             trio.BrokenResourceError: the client takes nothing, or the connection is broken.
             trio.ClosedResourceError: it was closed.
         """
-        async with self._lock:
-            deadline = trio.current_time() + _LAST_FLUSH
-            with trio.CancelScope() as self._flushing:  # noqa: ASYNC912  (nothing to wait for, nothing to cancel)
-                if self.ending is not None:
-                    self._flushing.deadline = deadline
-                while self._queue:
+        mark = self._enqueued
+        await trio.lowlevel.checkpoint()
+        while self._enqueued - self.queued_bytes < mark and trio.current_time() < self._last_moment:
+            # One step at a time: whoever else waits here may be done after it.
+            async with self._lock:
+                if self._queue:
                     await self._write_some()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send behind what is queued and wait until all has left. A checkpoint."""
+        """Send behind what is queued and wait until it has left. A checkpoint."""
         if self._closed:
             raise trio.ClosedResourceError("this connection is closed")
         self.put(bytes(data))
@@ -196,9 +203,9 @@ class Outlet(trio.abc.Stream):
         self._behind = b""
         if not data:
             data = await self._stream.receive_some(max_bytes)
-        now = self.last_received = trio.current_time()
-        self._received += len(data)
-        self.abusive = self._received > _ALLOWANCE + (now - self._opened) * _ALLOWANCE_PER_SECOND
+        passed, self.last_received = trio.current_time() - self.last_received, trio.current_time()
+        self._credit = min(_ALLOWANCE, self._credit + passed * _ALLOWANCE_PER_SECOND) - len(data)
+        self.abusive = self._credit < 0
         if self.abusive:
             self.end(CloseCode.ABUSE, "more than any client needs to send")
             await trio.sleep_forever()
@@ -214,7 +221,7 @@ class Outlet(trio.abc.Stream):
         self.wake.set()
         await self._stream.aclose()
 
-    def _try_write(self, data: bytes) -> int:
+    def _try_write(self, data: bytes | memoryview) -> int:
         """Write what a plain socket takes at once; return how much that was."""
         if self._send is None:
             return len(data) if self._closed else 0
@@ -230,17 +237,19 @@ class Outlet(trio.abc.Stream):
         """Write some of the queue as soon as that is possible. A checkpoint."""
         if self._closed:
             raise trio.ClosedResourceError("this connection is closed")
-        with trio.move_on_after(_STALLED) as limit:
+        deadline = min(trio.current_time() + _STALLED, self._last_moment)
+        with trio.CancelScope(deadline=deadline) as self._step:
             if self._socket is None:
-                await self._send_joined()
+                await self._send_some()
             else:
                 await trio.lowlevel.wait_writable(self._socket)
-                self._take_off(self._try_write(self._joined()))
-        if limit.cancelled_caught:
+                self._take_off(self._try_write(self._next()))
+        if self._step.cancelled_caught and self.ending is None:
+            self.end(CloseCode.TOO_SLOW, "you took nothing for too long", flush=False)
             raise trio.BrokenResourceError(f"the client took nothing for {_STALLED:g} s")
 
-    async def _send_joined(self) -> None:
-        data = self._joined()
+    async def _send_some(self) -> None:
+        data = self._next()
         self._take_off(len(data))
         sent = False
         try:
@@ -250,13 +259,13 @@ class Outlet(trio.abc.Stream):
             if not sent:
                 await trio.aclose_forcefully(self)
 
-    def _joined(self) -> bytes:
-        """Join the first frames to one write; always at least the first."""
-        if len(self._queue) == 1:
-            return self._queue[0]
-        size, frames = 0, list[bytes]()
+    def _next(self) -> bytes | memoryview:
+        """Return what is to be written next, of several frames at once if they are small."""
+        if len(self._queue) == 1 or len(self._queue[0]) >= _WRITE:
+            return self._queue[0][:_WRITE]
+        size, frames = 0, list[memoryview]()
         for frame in self._queue:
-            if frames and size + len(frame) > _WRITE:
+            if size + len(frame) > _WRITE:
                 break
             frames.append(frame)
             size += len(frame)

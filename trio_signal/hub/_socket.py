@@ -127,6 +127,7 @@ class Session:
             self._manager.disconnect(connection)
             with trio.move_on_after(limit, shield=True):
                 await self._say_goodbye(socket)
+            self._counters.closed_slow += (self._outlet.ending or (0,))[0] == CloseCode.TOO_SLOW
             broken_rules = socket.closed is not None and socket.closed.code in _VIOLATIONS
             self._counters.closed_abusive += broken_rules or self._outlet.abusive
 

@@ -133,6 +133,10 @@ class Authenticator:
             raise Unauthorized
         return identity
 
+    def is_current(self, identity: Identity) -> bool:
+        """Say whether the token that somebody once showed would still be taken."""
+        return identity.expires_at is None or self._clock() < identity.expires_at + self._leeway
+
     def _identify(self, token: object) -> Identity | None:
         if not isinstance(token, str) or len(token) > _MOST_TOKEN or not _TOKEN.fullmatch(token):
             return None

@@ -14,7 +14,9 @@ Whatever one connection does ends with that connection. The pump never waits for
 
 import ipaddress
 import logging
+import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -85,10 +87,12 @@ async def serve_hub(
     check_type("ssl_context", ssl_context, ssl.SSLContext)
     check_type("log", log, MessageLog)
     check_type("limits", limits, HubLimits)
-    if key is None and listeners is None and not _is_loopback(host):
-        raise ConfigurationError(
-            "key", f"without one the hub listens on loopback only, not on {host}; give a key or 127.0.0.1"
-        )
+    for address in [host] if listeners is None else _addresses(listeners):
+        if key is None and not _is_loopback(address):
+            raise ConfigurationError(
+                "key",
+                f"without one the hub listens on loopback only, not on {address}; give a key or 127.0.0.1",
+            )
     limits = limits or HubLimits()
     origins = Origins(allowed_origins, loopback_only=key is None)
     if listeners is None:
@@ -97,7 +101,8 @@ async def serve_hub(
         hub = Hub(
             signal,
             log or MessageLog(clock=trio.current_time),
-            address=_address(listeners, host, port),
+            # In memory any port will do, but a URL with port 0 is none.
+            address=next(iter(_addresses(listeners).items()), (host, port or 80)),
             scheme="http" if ssl_context is None else "https",
             wall_clock=wall_clock,
             random=random or Random(),  # noqa: S311  (spreads load, guards nothing)
@@ -111,6 +116,7 @@ async def serve_hub(
             max_pending=limits.max_pending,
             max_admitted=limits.max_connections,
         )
+        _check_descriptors(limits)
         if key is None:
             _logger.warning("the hub has no key: everybody on this machine may read and send")
         await _run(hub, door, listeners, limits, lambda: task_status.started(hub))
@@ -118,6 +124,21 @@ async def serve_hub(
         for listener in listeners:
             with suppress(OSError):
                 await trio.aclose_forcefully(listener)
+
+
+def _check_descriptors(limits: HubLimits) -> None:
+    """Say so at the start where connections could use up the descriptors that everything else needs too."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  (not everywhere)
+
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < limits.descriptors:
+        _logger.warning(
+            "this process may open %d files, the hub may need %d; raise it (ulimit -n), or lower its limits",
+            most,
+            limits.descriptors,
+        )
 
 
 async def _run(
@@ -130,6 +151,7 @@ async def _run(
     async with trio.open_nursery() as tasks:
         tasks.start_soon(hub.board.follow)
         tasks.start_soon(hub.beat, limits.heartbeat_interval)
+        tasks.start_soon(hub.watch_lateness)
         async with trio.open_nursery() as visitors:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(door.accept, listeners, visitors)
@@ -152,13 +174,11 @@ async def _pump(hub: Hub) -> None:
     hub.shutdown()
 
 
-def _address(listeners: Sequence[trio.abc.Listener[Any]], host: str, port: int) -> tuple[str, int]:
-    for listener in listeners:
-        if isinstance(listener, trio.SocketListener):
-            name = listener.socket.getsockname()
-            return str(name[0]), int(name[1])
-    # In memory any port will do, but a URL with port 0 is none.
-    return host, port or 80
+def _addresses(listeners: Sequence[trio.abc.Listener[Any]]) -> dict[str, int]:
+    """Return the addresses, with their ports, on which others reach us over a network."""
+    sockets = [listener.socket for listener in listeners if isinstance(listener, trio.SocketListener)]
+    inet = [each.getsockname() for each in sockets if each.family in (socket.AF_INET, socket.AF_INET6)]
+    return {str(name[0]): int(name[1]) for name in inet}
 
 
 def _is_loopback(host: str) -> bool:
