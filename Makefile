@@ -14,7 +14,7 @@ CODE := trio_signal tests benchmarks
 
 # Modules without I/O, tested exhaustively: each of these is covered to 100 %, branches included.
 PURE := _states _outgoing _continuity _acknowledgements _envelopes _salvage _wire _errors _buffer _ratelimit _inbox \
-    hub/log hub/_pages hub/_protocol gateways/_hub_frames
+    hub/log hub/_pages hub/_protocol gateways/_hub_wire gateways/_hub_frames gateways/_hub_answers
 MIN_COVERAGE := 95
 # ASYNC9xx are off unless named. ASYNC127 is off since it objects to httpx itself, which is a dependency on purpose: `http_client=`
 # takes its maintained successor, and a test proves it. flake8-async alone reads no configuration file, so this is its place.
@@ -43,7 +43,7 @@ demo: $(STAMP) ## watch a bot survive a failing gateway, all on this machine
 .PHONY: test
 test: lint ## lint, run all tests, check the coverage
 	@rm -rf .cache/coverage && mkdir -p .cache/coverage
-	@$(call pytest,test,-m coverage run -m pytest --ignore=tests/real)
+	@$(call pytest,test,-m coverage run -m pytest --numprocesses=auto --dist=worksteal --ignore=tests/real)
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report --fail-under=$(MIN_COVERAGE)
 	@missing=; for module in $(PURE); do \
@@ -59,7 +59,7 @@ test-real: $(STAMP) ## run the tests against real processes and in Chromium (tes
 	@$(bring_chromium)
 	@if ls tests/real/test_*.py > /dev/null 2>&1; then \
 	    echo 'Tests against real processes, started from this folder, and of the page in Chromium.'; \
-	    $(call pytest,test-real,-m pytest tests/real); \
+	    $(call pytest,test-real,-m pytest --numprocesses=auto --dist=worksteal tests/real); \
 	else \
 	    echo 'make test-real: tests/real has no tests yet, so none were run.' | tee .cache/test-real.summary; \
 	fi

@@ -44,7 +44,10 @@ class Listener(MemoryListener):
         """Open one connection. A checkpoint."""
         await trio.lowlevel.checkpoint()
         ours, theirs = memory_connection(window)
-        self._door.send_nowait(theirs)
+        try:
+            self._door.send_nowait(theirs)
+        except trio.BrokenResourceError:
+            raise ConnectionRefusedError("nobody listens any more") from None
         return ours
 
 
@@ -115,6 +118,7 @@ class Visitor:
         self.stream = stream
         self.host = host
         self.token = token
+        self.upgraded = False
         self.buffer = bytearray()
 
     async def __aenter__(self) -> Self:
@@ -202,6 +206,7 @@ class Visitor:
         """Open a WebSocket and return the hello."""
         reply = await self.upgrade(target, **headers)
         assert reply.status == 101, reply
+        self.upgraded = True
         hello = await self.told()
         assert hello["type"] == "hello"
         return hello

@@ -115,6 +115,18 @@ def test_an_event_is_kept_no_longer_than_until_it_is_acknowledged() -> None:
     taken.check_room()  # 60 bytes are held, and two places behind a hole
 
 
+@pytest.mark.parametrize(("size", "fits"), [(99, True), (100, False), (101, False)])
+def test_the_bytes_held_have_a_bound_of_their_own(size: int, fits: bool) -> None:
+    taken = Acknowledgements(5, 100)
+    taken.check_room()  # one is let in whatever it costs
+    taken.add(object(), size=size, time=1, position=None)
+    if fits:
+        taken.check_room()
+    else:
+        with pytest.raises(TooManyUnacknowledged):
+            taken.check_room()
+
+
 # --- The inbox. ---
 
 
@@ -195,6 +207,60 @@ async def test_too_many_unacknowledged_are_an_error_and_nothing_is_lost(autojump
     inbox.acknowledge(one)
     assert await inbox.take() is three
     assert inbox.statistics() == InboxStatistics(0, 0, 2, 64 * 1024 * 1024, 0, 1)
+
+
+@pytest.mark.contract("R3", "R8")
+async def test_a_task_that_waits_gets_what_another_had_no_room_for(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    inbox = Inbox(max_items=1, acknowledge=True)
+    taken: list[tuple[float, Event]] = []
+
+    async def take_one() -> None:
+        item = await inbox.take()
+        taken.append((trio.current_time(), item))
+
+    async def have_no_room() -> None:
+        with pytest.raises(TooManyUnacknowledged):
+            await inbox.take()
+
+    (one,) = numbered(inbox, 1)
+    await inbox.take()
+    nursery.start_soon(have_no_room)
+    await trio.sleep(1)
+    nursery.start_soon(take_one)
+    await trio.sleep(1)
+    (two,) = numbered(inbox, 2)
+    await trio.sleep(1)
+    inbox.acknowledge(one)
+    await trio.sleep(1)
+    assert taken == [(3, two)]
+
+
+@pytest.mark.contract("R3")
+async def test_room_for_several_wakes_several(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    inbox = Inbox(max_items=2, acknowledge=True)
+    taken: list[Event] = []
+
+    async def take_one() -> None:
+        taken.append(await inbox.take())
+
+    async def have_no_room() -> None:
+        with pytest.raises(TooManyUnacknowledged):
+            await inbox.take()
+
+    one, two = numbered(inbox, 1, 2)
+    await inbox.take()
+    await inbox.take()
+    for task in (have_no_room, have_no_room, take_one, take_one):
+        nursery.start_soon(task)
+        await trio.sleep(1)
+    waiting = numbered(inbox, 3, 4)
+    await trio.sleep(1)
+    inbox.acknowledge(two)
+    inbox.acknowledge(one)
+    await trio.sleep(1)
+    assert taken == list(waiting)
 
 
 def test_without_the_mode_there_is_nothing_to_acknowledge() -> None:

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.hub_peer import ACCOUNT, EPOCH, answer, hello, message, refuses, says, scripted
+from tests.hub_peer import ACCOUNT, EPOCH, Line, answer, hello, message, refuses, says, scripted
 from tests.hubs import limits, open_hub
 from tests.scene import (
     CONNECTED,
@@ -30,6 +30,7 @@ from trio_signal import (
     ConfigurationError,
     Cursor,
     GapReason,
+    GatewayRefused,
     LinkLost,
     Reason,
     SignalClient,
@@ -146,6 +147,47 @@ async def test_a_token_callable_is_asked_once_for_each_attempt(autojump_clock: M
     async with scripted(*scripts) as hub, hub.client(gateway="auto", token=token) as signal:
         await signal.wait_state(CONNECTED)
         assert len(asked) == 3
+
+
+@pytest.mark.contract("C6")
+@pytest.mark.parametrize("status", [401, 403, 500])
+async def test_a_hub_that_did_not_tell_what_it_is_is_asked_again(
+    autojump_clock: MockClock, status: int
+) -> None:
+    def token() -> str:
+        if trio.current_time() >= 3:
+            hub.about = answer(200, {"mode": "trio-signal-hub"})
+        return "t"
+
+    async with scripted(hub_only) as hub:
+        hub.about = answer(status)
+        async with hub.client(gateway="auto", token=token) as signal:
+            await signal.wait_state(CONNECTED)
+            assert hub.targets[-1] == "/websocket"
+
+
+@pytest.mark.contract("C6")
+async def test_a_hub_that_wants_credentials_before_it_tells_says_so(autojump_clock: MockClock) -> None:
+    async with scripted(hub_only) as hub:
+        hub.about = answer(401)
+        with trio.fail_after(60), pytest.raises(GatewayRefused, match="HTTP 401"):
+            async with hub.client(gateway="auto"):
+                await trio.sleep_forever()
+
+
+@pytest.mark.contract("C6")
+async def test_a_path_at_which_there_is_nothing_ends_the_client(autojump_clock: MockClock) -> None:
+    async with scripted(refuses(404)) as hub:
+        hub.about = answer(404)
+        with trio.fail_after(60), pytest.raises(LinkLost, match="path of the URL"):
+            async with hub.client(gateway="auto"):
+                await trio.sleep_forever()
+
+
+async def hub_only(line: Line) -> None:
+    """Have nothing at the path of a REST gateway."""
+    script = says(hello(7)) if line.target.startswith("/websocket") else refuses(404)
+    await script(line)
 
 
 @pytest.mark.contract("C6")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_signal import ConfigurationError, Cursor, Gap, GapReason, ReceivedMessage
-from trio_signal._continuity import DuplicateFilter
+from trio_signal._continuity import DuplicateFilter, Position, cursor_at
 from trio_signal._envelopes import decode_frame
 
 
@@ -133,6 +133,37 @@ def test_a_cursor_whose_time_is_none_is_refused(time: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^cursor\.time: ") as caught:
         Cursor(time)
     assert caught.value.argument == "cursor.time"
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sequence", "argument"),
+    [
+        ("e", None, "cursor.epoch"),
+        (None, 5, "cursor.epoch"),
+        ("", 5, "cursor.epoch"),
+        ("x" * 201, 5, "cursor.epoch"),
+        (5, 5, "cursor.epoch"),
+        ("\ud800", 5, "cursor.epoch"),
+        ("e", -1, "cursor.sequence"),
+        ("e", 2**53 + 1, "cursor.sequence"),
+        ("e", True, "cursor.sequence"),
+        ("e", 5.0, "cursor.sequence"),
+        ("e", "5", "cursor.sequence"),
+    ],
+)
+@pytest.mark.contract("R5")
+def test_a_cursor_whose_place_is_none_is_refused(epoch: Any, sequence: Any, argument: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{argument}: ") as caught:
+        Cursor(1, epoch, sequence)
+    assert caught.value.argument == argument
+
+
+@pytest.mark.contract("R5")
+def test_a_cursor_knows_its_place() -> None:
+    assert Cursor(5).position is None
+    assert Cursor(5, "e", 0).position == Position("e", 0)
+    assert cursor_at(5, None) == Cursor(5)
+    assert cursor_at(5, Position("e", 2**53)) == Cursor(5, "e", 2**53)
 
 
 def test_gaps_and_cursors_cannot_be_changed() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_signal import Cursor, Gap, GapReason, LinkLost, Reason, Undecodable, WrongGatewayMode
-from trio_signal._continuity import Position
+from trio_signal._continuity import MAX_NUMBER, Position
 from trio_signal.gateways import Note, Numbered
 from trio_signal.gateways._hub_frames import HubFrames
 
@@ -59,6 +59,7 @@ class Model:
     told: list[tuple[str, int | None, int | None]] = field(
         default_factory=list[tuple[str, int | None, int | None]]
     )
+    head: int = 0
     duplicates: int = 0
     broken: bool = False
     knows_of_epoch: bool = False
@@ -75,6 +76,8 @@ class Model:
             if not self.knows_of_epoch:
                 self.told.append(("epoch_changed", None, None))
             self.knows_of_epoch = True
+        elif numbers[0] < self.head:
+            self.broken = True
         elif self.adrift and numbers[0] > self.position:
             self.position, self.adrift = numbers[0], False
         elif numbers[0] != self.position:
@@ -137,15 +140,19 @@ def run(frames: HubFrames, texts: Iterable[str]) -> tuple[list[Numbered], bool]:
 def starts() -> Iterator[tuple[str, Cursor | None, Model]]:
     """Every small log that a link may meet, and every position to come from."""
     for head in range(4):
-        yield hello(head, 1), None, Model(head, adrift=False)
+        yield hello(head, 1), None, Model(head, adrift=False, head=head)
         for oldest in range(1, head + 2):
             for position in range(4):
                 same = position <= head
                 kept = oldest <= head
-                new = Model(oldest - 1, adrift=kept, knows_of_epoch=True)
+                new = Model(oldest - 1, adrift=kept, knows_of_epoch=True, head=head)
                 new.told.append(("epoch_changed", None, None))
-                yield hello(head, oldest), at(position), Model(position, adrift=False) if same else new
-                other = Model(oldest - 1, adrift=kept, knows_of_epoch=True)
+                yield (
+                    hello(head, oldest),
+                    at(position),
+                    Model(position, adrift=False, head=head) if same else new,
+                )
+                other = Model(oldest - 1, adrift=kept, knows_of_epoch=True, head=head)
                 other.told.append(("epoch_changed", None, None))
                 yield hello(head, oldest), at(position, "other"), other
 
@@ -192,7 +199,7 @@ def test_every_short_sequence_of_frames_agrees_with_the_model() -> None:
     for length in range(4):
         for frames in itertools.product(FRAMES, repeat=length):
             for first, resume, model in STARTS[:: 1 if length < 3 else 7]:
-                copied = Model(model.position, model.adrift, told=list(model.told))
+                copied = Model(model.position, model.adrift, told=list(model.told), head=model.head)
                 copied.knows_of_epoch = model.knows_of_epoch
                 check(first, resume, copied, frames)
                 count += 1
@@ -676,6 +683,23 @@ def test_a_gap_that_is_open_is_told_before_what_cannot_be_taken() -> None:
 
 def test_nothing_is_passed_over_before_the_hello() -> None:
     assert HubFrames(at(2)).skip(NOW) == []
+
+
+@pytest.mark.contract("R1", "R4")
+def test_nothing_is_passed_over_that_was_not_given_out() -> None:
+    reader = HubFrames(at(MAX_NUMBER))
+    reader.read(hello(MAX_NUMBER), NOW)
+    assert reader.skip(NOW) == []
+    assert reader.position == Position(EPOCH, MAX_NUMBER)
+
+
+@pytest.mark.contract("C3")
+def test_a_heartbeat_before_the_hellos_head_has_come_ends_the_link() -> None:
+    reader = HubFrames(at(5))
+    reader.read(hello(10), NOW)
+    with pytest.raises(LinkLost, match="message 5 to the head 5") as caught:
+        reader.read(heartbeat(5), NOW)
+    assert caught.value.reason is Reason.HOLE
 
 
 def closed(code: int | None) -> LinkLost:

@@ -121,6 +121,29 @@ async def test_the_first_link_asks_for_nothing_and_is_up_to_date_at_once(
         assert signal.statistics().receiving.gaps == 0
 
 
+@pytest.mark.contract("R3", "R5")
+@pytest.mark.parametrize("acknowledge", [False, True])
+async def test_a_cursor_keeps_its_place_until_the_new_epochs_gap_is_taken(
+    autojump_clock: MockClock, acknowledge: bool
+) -> None:
+    """Who is given it next still gets what the hub has."""
+    cursor = Cursor(wall_ms(), "old", 7)
+    async with (
+        scripted(says(hello(2), message(1), message(2))) as hub,
+        hub.client(cursor=cursor, acknowledge=acknowledge) as signal,
+    ):
+        await signal.wait_state(CONNECTED)
+        assert saved(signal.cursor).position == ("old", 7)
+        gap, *_ = await take(signal, 3)
+        assert gap.reason == "epoch_changed"
+        if acknowledge:
+            assert saved(signal.cursor).position == ("old", 7)
+            signal.acknowledge(gap)
+            assert saved(signal.cursor).position == (EPOCH, 0)
+        else:
+            assert saved(signal.cursor).position == (EPOCH, 2)
+
+
 @pytest.mark.contract("R5", "H2")
 async def test_a_cursor_is_given_to_the_hub(autojump_clock: MockClock) -> None:
     async with scripted(says(hello(7, epoch="a b/ü&c"))) as hub:
@@ -709,6 +732,99 @@ async def test_a_hub_that_answers_pings_and_says_nothing_is_stalled(
             assert signal.statistics().receiving.gaps == 0
 
 
+class Narrow(trio.abc.Stream):
+    """A stream over which so many bytes come in a second."""
+
+    def __init__(self, stream: trio.abc.Stream, rate: float) -> None:
+        self._stream = stream
+        self._rate = rate
+        self._owed = 0.0
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        await trio.sleep(self._owed)
+        data = await self._stream.receive_some(4096)
+        self._owed = len(data) / self._rate
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@pytest.mark.contract("B5", "L2", "R3")
+@pytest.mark.parametrize("head", [0, 1])
+async def test_a_message_that_comes_slowly_is_waited_for(
+    autojump_clock: MockClock, nursery: trio.Nursery, head: int
+) -> None:
+    """Longer than an attempt may take, and than a hub may be silent: its bytes come all the time."""
+
+    async def script(line: Line) -> None:
+        await line.open(hello(head))
+        async with trio.open_nursery() as inner:
+            inner.start_soon(line.serve)
+            await line.tell(message(1, data=envelope("x" * 300_000)))
+            while True:
+                await trio.sleep(15)
+                await line.tell(heartbeat(1))
+
+    async with scripted(script) as hub:
+
+        async def connect(host: str, port: int) -> trio.abc.Stream:
+            return Narrow(await hub.connect(host, port), 3000)
+
+        options = {"connect": connect, "cursor": Cursor(wall_ms(), EPOCH, 0)}
+        async with watched(hub, nursery, **options) as (signal, changes):
+            (received,) = await take(signal, 1)
+            assert len(received.text) == 300_000
+            assert trio.current_time() > 95
+            await trio.sleep(60)
+            assert signal.state is CONNECTED
+            assert ends(changes) == []
+
+
+@pytest.mark.contract("C3", "L3", "L4")
+@pytest.mark.parametrize(
+    "frame", [heartbeat(5), as_json("news"), as_json("direct", data={}), message(3)], ids=str
+)
+async def test_a_hub_that_never_gives_what_we_missed_is_left(
+    autojump_clock: MockClock, nursery: trio.Nursery, frame: bytes
+) -> None:
+    async def script(line: Line) -> None:
+        await line.open(hello(10))
+        async with trio.open_nursery() as inner:
+            inner.start_soon(line.serve)
+            while True:
+                await trio.sleep(15)
+                await line.tell(frame)
+
+    cursor = Cursor(wall_ms(), EPOCH, 5)
+    async with scripted(script) as hub, watched(hub, nursery, cursor=cursor) as (_, changes):
+        await trio.sleep(46)
+        assert [end.reason for end in ends(changes)[:1]] == [
+            Reason.HOLE if frame == heartbeat(5) else Reason.GATEWAY_STALLED
+        ]
+
+
+@pytest.mark.contract("R1", "R4")
+async def test_what_is_too_large_and_has_no_number_takes_none(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    large = as_json("direct", data="x" * 300_000)
+    scripts = says(hello(5), large), says(hello(5), large), says(hello(5), message(6))
+    async with (
+        scripted(*scripts) as hub,
+        watched(hub, nursery, max_message_size=100_000) as (signal, _),
+    ):
+        assert texts_in(await take(signal, 1)) == ["m6"]
+        assert hub.targets[1:] == [f"/websocket?since=5&epoch={EPOCH}"] * 2
+        assert signal.statistics().receiving.gaps == 0
+
+
 @pytest.mark.contract("L3", "C3")
 async def test_a_hub_that_stops_in_the_middle_of_what_was_missed_is_stalled(
     autojump_clock: MockClock, nursery: trio.Nursery
@@ -728,6 +844,33 @@ async def test_a_hub_that_stops_in_the_middle_of_what_was_missed_is_stalled(
         ]
         assert changes[2].reason is Reason.GATEWAY_STALLED
         assert texts_in(await take(signal, 2)) == ["m8", "m9"]
+
+
+class LateHub(ScriptedHub):
+    """Takes its time over each send."""
+
+    delay = 0.0
+
+    async def _take_letter(self, line: Line) -> bool:
+        await trio.sleep(self.delay)
+        return await super()._take_letter(line)
+
+
+@pytest.mark.contract("O11")
+@pytest.mark.parametrize("delay", [85, 95])
+async def test_a_send_may_wait_for_its_turn_at_the_hub(
+    autojump_clock: MockClock, nursery: trio.Nursery, delay: float
+) -> None:
+    """25 s for its turn and 60 s for the gateway, and the way."""
+    hub = LateHub(nursery, says(hello()))
+    hub.delay = delay
+    async with hub.client() as signal:
+        await signal.wait_state(CONNECTED)
+        sent = await signal.send_message(PEER, "hello")
+        begun = trio.current_time()
+        await wait_done([sent])
+        assert trio.current_time() - begun == min(delay, 90)
+        assert isinstance(sent.outcome, Failed) is (delay > 90)
 
 
 @pytest.mark.contract("L1")
@@ -818,7 +961,10 @@ ANSWERS: Final[list[tuple[int, bytes, str]]] = [
     (422, body(), "not_sent"),
     (429, body(), "not_sent retry"),
     (431, body(), "not_sent"),
+    (300, b"", "not_sent"),
     (301, b"", "not_sent"),
+    (499, b"", "not_sent"),
+    (299, b"", "unknown"),
     (500, b"", "unknown"),
     (500, body(), "unknown"),
     (502, b"<html>bad gateway</html>", "unknown"),

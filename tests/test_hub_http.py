@@ -2,6 +2,7 @@
 
 import itertools
 import ssl
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ class Serving:
                     break
         except HttpError as error:
             self.went_on = await self.connection.send(error.answer, close=True)
+        await self.connection.linger()
         await trio.aclose_forcefully(self.stream)
         self.ended_at = trio.current_time()
 
@@ -178,10 +180,32 @@ async def test_each_answer_carries_the_headers_that_keep_browsers_and_caches_out
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
         "content-type": "text/x-test",
         "content-length": "5",
         "retry-after": "5",
     }
+
+
+@pytest.mark.parametrize(("close", "connection"), [(False, "Upgrade"), (True, "close, Upgrade")])
+async def test_who_is_told_to_upgrade_is_told_so_hop_by_hop(
+    close: bool, connection: str, autojump_clock: MockClock
+) -> None:
+    answer = problem(426, "this is a WebSocket", headers=(("Upgrade", "websocket"),))
+    data = GET.replace(b"Host", b"Connection: close\r\nHost") if close else GET
+    (reply,) = await exchange(data, answer=answer)
+    assert (reply.headers["upgrade"], reply.headers["connection"]) == ("websocket", connection)
+
+
+async def test_an_answer_without_content_says_nothing_about_it(autojump_clock: MockClock) -> None:
+    """RFC 9110, 8.6: a Content-Length must not stand in a 204."""
+    async with serve(Answer(204, headers=(("X-A", "b"),))) as (peer, _):
+        await peer.send_all(GET + GET)
+        await peer.send_eof()
+        first, second = replies(await everything(peer), "OPTIONS", "OPTIONS")
+    assert first == second
+    assert first.headers["x-a"] == "b"
+    assert not {"content-length", "content-type", "transfer-encoding"} & first.headers.keys()
 
 
 @pytest.mark.contract("H9")
@@ -282,6 +306,7 @@ async def test_an_answer_may_end_the_connection(autojump_clock: MockClock) -> No
     async with trio.open_nursery() as nursery:
         nursery.start_soon(peer_reads_to_the_end, peer)
         assert not await connection.send(Answer(200), close=True)
+        await connection.linger()
 
 
 async def peer_reads_to_the_end(peer: MemoryStream) -> None:
@@ -338,6 +363,8 @@ REFUSED: Final = {
     "percent and no digits": (b"GET /?%zz=1" + H + b"\r\n", 400),
     "percent and no UTF-8": (b"GET /?a=%ff" + H + b"\r\n", 400),
     "a target too long": (b"GET /" + b"a" * 4096 + H + b"\r\n", 414),
+    "17 parameters": (b"GET /?" + b"&" * 16 + H + b"\r\n", 400),
+    "101 lines": (b"GET /" + H + b"a:\r\n" * 98 + b"\r\n", 431),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET /" + H + b"Host: h\r\n\r\n", 400),
     "two authorizations": (b"GET /" + H + b"Authorization: a\r\nauthorization: b\r\n\r\n", 400),
@@ -493,6 +520,45 @@ async def test_a_head_may_have_16_kib(size: int, status: int, autojump_clock: Mo
 async def test_a_target_may_have_4096_bytes(length: int, status: int, autojump_clock: MockClock) -> None:
     (reply,) = await exchange(b"GET /" + b"a" * (length - 1) + H + b"\r\n")
     assert reply.status == status
+
+
+async def test_a_head_may_have_100_lines_and_a_target_16_parameters(autojump_clock: MockClock) -> None:
+    data = b"GET /?" + b"&".join(b"a%d=1" % n for n in range(16)) + H
+    async with serve() as (peer, serving):
+        await peer.send_all(data + b"a:\r\n" * 97 + b"\r\n")
+        await peer.send_eof()
+        assert [reply.status for reply in replies(await everything(peer))] == [200]
+    assert len(serving.requests[0].query) == 16
+
+
+@pytest.mark.contract("H7")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /" + H + b"a:\r\n" * 3900 + b"\r\n",
+        b"GET /?" + b"a&" * 2000 + H + b"\r\n",
+        b"GET /?" + b"&" * 4000 + H + b"\r\n",
+    ],
+)
+async def test_what_is_in_a_head_is_counted_before_it_is_taken_apart(
+    data: bytes, autojump_clock: MockClock
+) -> None:
+    """To parse each of these took longer than to answer ten requests."""
+    peer, connection = link()
+    await peer.send_all(data)
+    calls = 0
+
+    def count(_frame: object, event: str, _arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        with pytest.raises(HttpError):
+            await connection.next_request()
+    finally:
+        sys.setprofile(None)
+    assert calls < 2000
 
 
 @pytest.mark.contract("H7")
@@ -755,7 +821,64 @@ async def test_a_body_of_tiny_chunks_lets_others_run(autojump_clock: MockClock) 
     assert turns > 1000
 
 
+@pytest.mark.contract("H7")
+@pytest.mark.parametrize("sample", [POST[:-5].replace(b"5", b"50"), CODED + b"32\r\n"])
+async def test_what_comes_of_a_body_is_told_before_it_is_kept(
+    sample: bytes, autojump_clock: MockClock
+) -> None:
+    peer, connection = link()
+    came: list[int] = []
+
+    def take(size: int) -> None:
+        came.append(size)
+        if sum(came) > 40:
+            raise HttpError(429, "no room")
+
+    await peer.send_all(sample)
+    assert await connection.next_request()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trickle_fast, peer)
+        with pytest.raises(HttpError):
+            await connection.read_body(LIMIT, timeout=60, take=take)
+        nursery.cancel_scope.cancel()
+    assert came == [1] * 41
+
+
+async def trickle_fast(peer: MemoryStream) -> None:
+    await trickle(peer, b"x" * 50, every=0.1)
+
+
 # --- answers ---
+
+
+@pytest.mark.contract("H7", "H12")
+async def test_an_answer_is_out_before_anybody_lingers(autojump_clock: MockClock) -> None:
+    """What an answer holds is free then, whatever its peer does."""
+    peer, connection = link()
+    await peer.send_all(GET.replace(b"Host", b"Connection: close\r\nHost"))
+    assert await connection.next_request()
+    assert not await connection.send(Answer(200))
+    assert trio.current_time() == 0
+    await connection.linger()
+    assert trio.current_time() == 2
+
+
+@pytest.mark.parametrize("sent", [b"", GET])
+async def test_nobody_lingers_who_has_got_no_answer(sent: bytes, autojump_clock: MockClock) -> None:
+    peer, connection = link(window=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.next_request)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    if sent:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.send_all, sent)
+            assert await connection.next_request()
+        assert not await connection.send(Answer(200, b"x" * 1000))
+        assert trio.current_time() == 31
+    before = trio.current_time()
+    await connection.linger()
+    assert trio.current_time() == before
 
 
 @pytest.mark.contract("H7")

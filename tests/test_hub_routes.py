@@ -514,20 +514,23 @@ async def test_a_body_without_a_length_is_bounded_too(autojump_clock: MockClock)
 
 @pytest.mark.contract("H7")
 async def test_all_bodies_together_are_bounded(autojump_clock: MockClock) -> None:
-    async with open_hub(limits=limits(max_send_bytes=1000, max_send_total=2000)) as scene:
-        waiting = [await scene.visit() for _ in range(2)]
-        for visitor in waiting:
-            await visitor.write(
-                visitor.head("/v2/send", "POST", content_type="application/json", content_length=1000)
-            )
+    """The first 64 KiB of each are not counted, and what is announced counts for nothing."""
+    async with open_hub(limits=limits(max_send_bytes=300_000, max_send_total=100_000)) as scene:
+        waiting = [await scene.visit() for _ in range(3)]
+        for visitor, size in zip(waiting, (110_000, 110_000, 0), strict=True):
+            head = visitor.head("/v2/send", "POST", content_type="application/json", content_length=300_000)
+            await visitor.write(head, b" " * size)
         await settled()
-        late = await scene.ask("/v2/send", "POST", body=letter())
-        assert late.status == 429
-        assert 1 <= int(late.headers["retry-after"]) <= 3
+        large = letter(message="x" * 130_000)
+        refused = await scene.ask("/v2/send", "POST", body=large)
+        assert refused.status == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 3
+        assert (await scene.ask("/v2/send", "POST", body=letter())).status == 201
         for visitor in waiting:
             assert (await visitor.reply()).status == 408, "which must not hold up others for long"
-        assert (await scene.ask("/v2/send", "POST", body=letter())).status == 201
-        assert scene.hub.counters.sends == {201: 1}
+        assert trio.current_time() < 20
+        assert (await scene.ask("/v2/send", "POST", body=large)).status == 201
+        assert scene.hub.counters.sends == {201: 2}
 
 
 async def test_who_hangs_up_before_its_turn_has_nothing_sent(autojump_clock: MockClock) -> None:
@@ -651,6 +654,19 @@ async def test_an_absence_of_the_gateway_is_numbered_for_everybody(autojump_cloc
         )
 
 
+@pytest.mark.contract("L3", "R4")
+async def test_a_gateway_that_only_answers_pings_is_a_gap_for_everybody(autojump_clock: MockClock) -> None:
+    async with open_hub() as scene:
+        live = await scene.subscribe()
+        await trio.sleep(60)
+        scene.gateway.stall()
+        await trio.sleep(54 + 65 + 15)
+        assert {frame["reason"] for frame in live.got} == {"stalled"}
+        assert live.numbers == list(range(1, len(live.got) + 1))
+        assert (await scene.messages(0))["messages"] == live.got
+        assert f'{{reason="stalled"}} {len(live.got)}.0\n'.encode() in scene.hub.metrics()
+
+
 @pytest.mark.contract("R7")
 async def test_whatever_the_gateway_sends_is_numbered_and_handed_on(autojump_clock: MockClock) -> None:
     async with open_hub() as scene:
@@ -666,7 +682,8 @@ async def test_whatever_the_gateway_sends_is_numbered_and_handed_on(autojump_clo
 
 @pytest.mark.contract("H12")
 async def test_recoveries_are_limited_in_rate_and_told_when_to_come_back(autojump_clock: MockClock) -> None:
-    async with open_hub(limits=limits(recovery_rate=1, recovery_burst=3), random=Random(1)) as scene:
+    async with open_hub(limits=limits(recovery_rate=4, recovery_burst=12), random=Random(1)) as scene:
+        # A quarter of all: three at once, and one each second.
         visitor = await scene.visit()
         for _ in range(3):
             assert (await visitor.ask("/websocket/messages?since=0")).status == 200
@@ -692,8 +709,22 @@ async def test_recoveries_are_limited_in_rate_and_told_when_to_come_back(autojum
 
 
 @pytest.mark.contract("H12")
+async def test_nobody_can_use_up_the_recoveries_of_all(autojump_clock: MockClock) -> None:
+    async with open_hub(limits=limits(recovery_rate=4, recovery_burst=12)) as scene:
+
+        async def until_refused(subject: str) -> int:
+            visitor = await scene.visit(token=scene.token(subject))
+            answered = 0
+            while (await visitor.ask("/websocket/messages?since=0")).status == 200:
+                answered += 1
+            return answered
+
+        assert [await until_refused(f"client {number}") for number in range(6)] == [3, 3, 3, 3, 0, 0]
+
+
+@pytest.mark.contract("H12")
 async def test_what_is_refused_anyway_uses_up_no_recovery(autojump_clock: MockClock) -> None:
-    async with open_hub(limits=limits(recovery_rate=0.001, recovery_burst=1)) as scene:
+    async with open_hub(limits=limits(recovery_rate=0.004, recovery_burst=1)) as scene:
         stranger = await scene.visit(token=None)
         for _ in range(5):
             assert (await stranger.ask("/websocket/messages?since=0")).status == 401
@@ -709,21 +740,24 @@ async def test_what_is_refused_anyway_uses_up_no_recovery(autojump_clock: MockCl
 async def test_a_slow_reader_of_a_recovery_takes_one_place_and_not_for_ever(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_hub(limits=limits(max_recoveries=2)) as scene:
+    target = "/websocket/messages?since=0"
+    async with open_hub(limits=limits(max_recoveries=8)) as scene:
         for _ in range(100):
             scene.hub.connections.broadcast(b'"%b"' % (b"x" * 10_000))
         live = await scene.subscribe()
-        slow = [await scene.visit(window=1024) for _ in range(2)]
-        await slow[0].write(slow[0].head("/websocket/messages?since=0"))
-        await settled()
-        assert len((await scene.messages(0))["messages"]) == 100, "there is a second place"
-        await slow[1].write(slow[1].head("/websocket/messages?since=0"))
-        await settled()
-        assert (await scene.ask("/websocket/messages?since=0")).status == 429
+        for number in range(8):
+            # Two places of eight are the most that one may have.
+            slow = await scene.visit(token=scene.token(f"slow {number // 2}"), window=1024)
+            await slow.write(slow.head(target))
+            await settled()
+            if number == 1:
+                third = await scene.visit(token=scene.token("slow 0"))
+                assert (await third.ask(target)).status == 429
+            assert (await scene.ask(target)).status == (200 if number < 7 else 429)
         scene.tell()
         await live.wait_for(1)
         await trio.sleep(30 + 2)
-        assert (await scene.ask("/websocket/messages?since=0")).status == 200
+        assert (await scene.ask(target)).status == 200
 
 
 @pytest.mark.contract("H12", "H11")
@@ -735,7 +769,8 @@ async def test_live_delivery_goes_on_during_a_storm_of_recoveries(autojump_clock
         statuses: list[int] = []
 
         async def recover() -> None:
-            async with await scene.visit() as visitor:
+            subject = f"client {len(scene.visitors)}"
+            async with await scene.visit(token=scene.token(subject)) as visitor:
                 for _ in range(3):
                     statuses.append((await visitor.ask("/websocket/messages?since=0")).status)
                     await trio.sleep(0.5)

@@ -3,7 +3,9 @@
 import base64
 import json
 import math
+import tracemalloc
 from collections.abc import Callable, Mapping
+from functools import partial as partial_of
 from typing import Any, Final, TypeAlias
 
 import pytest
@@ -61,10 +63,15 @@ def body_of(**fields: Any) -> bytes:
     return json.dumps({"recipients": [PEER], "message": "hi"} | fields).encode()
 
 
+def parsed(body: bytes) -> Letter:
+    """Return what a body says."""
+    return trio.run(parse_send, body, ACCOUNT)
+
+
 def refusal(body: bytes) -> tuple[int, str]:
     """Return status and words with which a body is refused."""
     with pytest.raises(HttpError) as refused:
-        parse_send(body, ACCOUNT)
+        parsed(body)
     return refused.value.answer.status, told(refused.value.answer)["error"]
 
 
@@ -78,7 +85,7 @@ def told(answer: Answer) -> Json:
 
 
 def test_the_least_that_can_be_sent() -> None:
-    assert parse_send(body_of(), ACCOUNT) == Letter(PEER, "hi", styled=False, quote=None, attachments=())
+    assert parsed(body_of()) == Letter(PEER, "hi", styled=False, quote=None, attachments=())
 
 
 def test_everything_that_can_be_sent() -> None:
@@ -92,7 +99,7 @@ def test_everything_that_can_be_sent() -> None:
         quote_message="before",
         base64_attachments=["data:text/plain;filename=a.txt;base64,QUJD", "QUJD"],
     )
-    assert parse_send(body, ACCOUNT) == Letter(
+    assert parsed(body) == Letter(
         GROUP,
         "**ä** \N{ROCKET}\n\0",
         styled=True,
@@ -106,26 +113,25 @@ def test_everything_that_can_be_sent() -> None:
 
 @pytest.mark.parametrize("recipient", [PEER, GROUP, UUID, f"PNI:{UUID}", "ada.01"])
 def test_whoever_can_be_written_to_can_be_written_to(recipient: str) -> None:
-    assert parse_send(body_of(recipients=[recipient]), ACCOUNT).recipient == recipient
+    assert parsed(body_of(recipients=[recipient])).recipient == recipient
 
 
 def test_null_counts_as_absent() -> None:
     nothing = dict.fromkeys({*FIELDS, "mentions", "sticker", "anything"} - {"recipients", "message"})
-    assert parse_send(body_of(**nothing), ACCOUNT) == LETTER
+    assert parsed(body_of(**nothing)) == LETTER
 
 
 @pytest.mark.parametrize(
     ("text", "name", "mime", "data"),
     [
         ("QUJD", None, None, b"ABC"),
-        ("", None, None, b""),
         ("QUJD\nREVG\r\n", None, None, b"ABCDEF"),
         ("data:image/png;base64,QUI=", None, "image/png", b"AB"),
         ("data:;base64,QQ==", None, None, b"A"),
         ("data:;filename=a.txt;base64,QQ==", "a.txt", None, b"A"),
         ("data:a/b;filename=;base64,QQ==", None, "a/b", b"A"),
         ("data:a/b;filename=base64;base64,QQ==", "base64", "a/b", b"A"),
-        ("data:a/b;filename=x=y filename=z;base64,", "x=y filename=z", "a/b", b""),
+        ("data:a/b;filename=x=y filename=z;base64,QQ==", "x=y filename=z", "a/b", b"A"),
         (
             "data:text/plain;charset=utf-8;filename=ä \N{ROCKET}.txt;base64,QQ==",
             "ä \N{ROCKET}.txt",
@@ -138,7 +144,7 @@ def test_null_counts_as_absent() -> None:
 def test_a_file_comes_with_or_without_a_label(
     text: str, name: str | None, mime: str | None, data: bytes
 ) -> None:
-    letter = parse_send(body_of(base64_attachments=[text]), ACCOUNT)
+    letter = parsed(body_of(base64_attachments=[text]))
     assert letter.attachments == (OutgoingAttachment(data, name, mime, len(data)),)
 
 
@@ -158,15 +164,14 @@ def test_a_file_comes_with_or_without_a_label(
 )
 def test_a_file_without_a_label_is_what_it_begins_with(start: bytes, mime: str | None) -> None:
     coded = base64.b64encode(start + b"...").decode()
-    bare, named = parse_send(
-        body_of(base64_attachments=[coded, f"data:;filename=a;base64,{coded}"]), ACCOUNT
-    ).attachments
+    files = [coded, f"data:;filename=a;base64,{coded}"]
+    bare, named = parsed(body_of(base64_attachments=files)).attachments
     assert bare.content_type == mime
     assert named.content_type is None  # The client goes by the name.
 
 
 def test_a_message_may_be_empty_with_a_file() -> None:
-    assert parse_send(body_of(message="", base64_attachments=["QQ=="]), ACCOUNT).text == ""
+    assert parsed(body_of(message="", base64_attachments=["QQ=="])).text == ""
 
 
 # --- what is refused ---
@@ -181,21 +186,25 @@ def test_a_message_may_be_empty_with_a_file() -> None:
         b"{",
         b'{"a":1}x',
         b"\xff",
-        b'"\xff"',
-        b"[" * 5000,
+        b'{"message":"\xff"}',
+        b'{"\xff":1}',
+        b'{"a":' + b"[" * 5000,
+        b'{"base64_attachments":["\xff"],"recipients":["+15550002"]}',
         b"\xef\xbb\xbf{}",
-        b'"\\ud800"',
+        b'{"message":"\\ud800"}',
     ],
 )
 def test_what_is_no_json_is_a_bad_request(body: bytes) -> None:
     assert refusal(body) == (400, "the body is not JSON")
 
 
+MEBI: Final = 1024 * 1024
+
 UNPROCESSABLE: Final[dict[str, tuple[bytes, str]]] = {
     "an array": (b"[]", "object"),
     "a string": (b'"hi"', "object"),
     "null": (b"null", "object"),
-    "a number beyond all": (b'{"recipients":1e999}', "range"),
+    "a number beyond all": (b'{"recipients":1e999}', "recipients"),
     "nothing": (b"{}", "recipients"),
     "no recipient": (body_of(recipients=[]), "recipients"),
     "null for recipients": (body_of(recipients=None), "recipients"),
@@ -230,10 +239,20 @@ UNPROCESSABLE: Final[dict[str, tuple[bytes, str]]] = {
     "one bare file": (body_of(base64_attachments="QQ=="), "base64_attachments"),
     "a file that is a number": (body_of(base64_attachments=["QQ==", 5]), "base64_attachments[1]"),
     "a file that is null": (body_of(base64_attachments=[None]), "base64_attachments[0]"),
+    "an empty file": (body_of(base64_attachments=["QQ==", ""]), "base64_attachments[1]"),
+    "an empty file with a label": (
+        body_of(base64_attachments=["data:a/b;filename=c;base64,"]),
+        "base64_attachments[0]",
+    ),
+    "33 files": (body_of(base64_attachments=["QQ=="] * 33), "at most 32"),
     "no base64": (body_of(base64_attachments=["QQ==", "hello!"]), "base64_attachments[1]"),
     "base64 cut off": (body_of(base64_attachments=["QUJDR"]), "base64_attachments[0]"),
     "base64 without its end": (body_of(base64_attachments=["QQ"]), "base64_attachments[0]"),
     "base64 twice": (body_of(base64_attachments=["QQ==QQ=="]), "base64_attachments[0]"),
+    "base64 twice, a long one": (
+        body_of(base64_attachments=["A" * (MEBI - 4) + "QQ==" + "A" * 4]),
+        "base64_attachments[0]",
+    ),
     "base64 beyond ASCII": (body_of(base64_attachments=["QÄ=="]), "base64_attachments[0]"),
     "base64 for URLs": (body_of(base64_attachments=["-_-_"]), "base64_attachments[0]"),
     "a label of plain text": (body_of(base64_attachments=["data:text/plain,hello"]), "base64_attachments[0]"),
@@ -268,6 +287,64 @@ def test_what_cannot_be_sent_as_it_is_is_refused_and_the_field_named(fault: str)
     assert len(words) <= 500
 
 
+def test_32_files_are_sent() -> None:
+    letter = parsed(body_of(base64_attachments=["data:a/b;filename=c;base64,QkI="] * 32))
+    assert [file.source for file in letter.attachments] == [b"BB"] * 32
+
+
+@pytest.mark.parametrize("size", [MEBI, MEBI + 1, 3 * MEBI])
+@pytest.mark.parametrize("every", [76, MEBI])
+def test_a_large_file_comes_out_as_it_went_in(size: int, every: int) -> None:
+    data = bytes(range(251)) * (size // 251 + 1)
+    coded = base64.b64encode(data[:size]).decode()
+    lines = "\r\n".join(coded[start : start + every] for start in range(0, len(coded), every))
+    (file,) = parsed(body_of(base64_attachments=[lines])).attachments
+    assert file.source == data[:size]
+
+
+#: What is small on the wire and a million things in memory.
+SWARMS: Final = {
+    "files": b'{"recipients":["+15550002"],"base64_attachments":[%b""]}' % (b'"",' * 600_000),
+    "files of nothing": b'{"recipients":["+15550002"],"base64_attachments":[%b{}]}' % (b"{}," * 600_000),
+    "recipients": b'{"recipients":[%b""]}' % (b'"",' * 600_000),
+    "unknown things": b'{"recipients":["+15550002"],"message":"hi","a":[%b{}]}' % (b"{}," * 600_000),
+    "unknown names": b"{%b}" % b",".join(b'"%d":0' % n for n in range(200_000)),
+    "names of nothing": b"{%b}" % b",".join(b'"%d":null' % n for n in range(200_000)),
+    "one name, again and again": b'{%b"message":""}' % (b'"base64_attachments":[""],' * 60_000),
+}
+
+
+@pytest.mark.contract("H7")
+@pytest.mark.parametrize("swarm", SWARMS)
+def test_what_is_a_million_things_is_refused_without_making_them(swarm: str) -> None:
+    """Each of them would cost some 30 bytes or more and a moment in which nobody else has a turn."""
+    tracemalloc.start()
+    try:
+        status, _ = refusal(SWARMS[swarm])
+        assert status == 422
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak < 5 * MEBI, "the body and a copy or two of it, and no more"
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.contract("H11")
+async def test_others_have_their_turn_while_a_large_body_is_read(autojump_clock: MockClock) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await parse_send(body_of(base64_attachments=["A" * (4 * MEBI)] * 2), ACCOUNT)
+        nursery.cancel_scope.cancel()
+    assert turns >= 10
+
+
 FIELDS: Final = (
     "number",
     "recipients",
@@ -300,6 +377,7 @@ LIKELY: Final = st.sampled_from(
         ["QQ=="],
         ["data:a/b;base64,QQ=="],
         ["data:;base64,"],
+        [""],
         "",
         [],
     ]
@@ -314,7 +392,7 @@ LIKELY: Final = st.sampled_from(
 def test_whatever_comes_is_a_letter_or_refused(body: bytes) -> None:
     letter: Letter | HttpError
     try:
-        letter = parse_send(body, ACCOUNT)
+        letter = parsed(body)
     except HttpError as refused:
         letter = refused
     if isinstance(letter, HttpError):
@@ -336,7 +414,7 @@ FILE_NAMES: Final = st.none() | st.one_of(
 )
 FILES: Final = st.builds(
     OutgoingAttachment,
-    st.binary(max_size=20),
+    st.binary(min_size=1, max_size=20),
     FILE_NAMES,
     st.none() | st.sampled_from(["image/png", "application/vnd.a+b", "a.b-c/d!e"]),
 )
@@ -361,7 +439,7 @@ def test_what_a_client_sends_to_a_hub_is_what_the_hub_sends_on(
         headers, content = encode_body(message, ACCOUNT)
         body = content if isinstance(content, bytes) else b"".join([piece async for piece in content])
         assert headers["Content-Length"] == str(len(body))
-        assert parse_send(body, ACCOUNT) == wanted
+        assert await parse_send(body, ACCOUNT) == wanted
 
     trio.run(main)
 
@@ -539,7 +617,7 @@ async def test_what_was_sent_is_told_as_the_gateway_tells_it(version: str, autoj
         caller = await ask(signal, letter)
         (request,) = gateway.received
         assert caller.words == (201, [{"timestamp": str(request.timestamp)}])
-        assert parse_send(json.dumps(request.body).encode(), ACCOUNT) == letter
+        assert await parse_send(json.dumps(request.body).encode(), ACCOUNT) == letter
 
 
 @pytest.mark.contract("O6")
@@ -692,7 +770,7 @@ async def test_hanging_up_is_heard_over_the_connection_itself(autojump_clock: Mo
             b"POST /v2/send HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )
         assert await http.next_request()
-        letter = parse_send(await http.read_body(1000, timeout=5), ACCOUNT)
+        letter = await parse_send(await http.read_body(1000, timeout=5), ACCOUNT)
         async with trio.open_nursery() as nursery:
 
             async def leave() -> None:
@@ -704,6 +782,40 @@ async def test_hanging_up_is_heard_over_the_connection_itself(autojump_clock: Mo
         assert trio.current_time() == 3
         assert answer.status == 503
         assert not await http.send(answer)
+
+
+# --- going down ---
+
+
+@pytest.mark.contract("H10", "O12")
+async def test_a_hub_that_goes_down_tells_who_waits_the_truth(autojump_clock: MockClock) -> None:
+    async with open_gateway() as gateway, connected(gateway) as signal:
+        gateway.script_send(slow(10))
+        callers = [Caller(), Caller()]
+        async with trio.open_nursery() as nursery:
+            for caller in callers:
+                going_down = partial_of(trio.sleep, 4)
+                nursery.start_soon(partial_of(caller.ask, signal, going_down=going_down))
+                await settled()
+        first, second = callers
+        assert first.words == (504, {"error": "the hub went down while it was sent", "certainty": "unknown"})
+        assert second.verdict == (503, "not_sent")
+        assert [caller.answered_at for caller in callers] == [4, 4]
+        await trio.sleep(60)
+        assert len(gateway.received) == 1
+
+
+@pytest.mark.parametrize("overflow", ["wait", "drop_oldest"])
+async def test_it_is_told_when_the_client_has_the_letter(overflow: str, autojump_clock: MockClock) -> None:
+    """Until then the letter is in no limit but the caller's."""
+    taken: list[float] = []
+    async with open_gateway() as gateway, open_client(gateway, overflow=overflow, buffer_size=1) as signal:
+        gateway.refuse(None)
+        await signal.send_message(PEER, "held by the send task")
+        await settled()
+        await signal.send_message(PEER, "in the way")
+        await ask(signal, on_taken=lambda: taken.append(trio.current_time()))
+    assert taken == [25 if overflow == "wait" else 0]
 
 
 # --- a client that takes no more ---

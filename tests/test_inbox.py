@@ -16,6 +16,7 @@ from trio_signal import (
     ReceivedMessage,
     Undecodable,
 )
+from trio_signal._continuity import Position
 from trio_signal._envelopes import decode_frame
 from trio_signal._inbox import Event, Inbox
 
@@ -282,6 +283,153 @@ async def all_items(inbox: Inbox) -> list[Event]:
             items.append(await inbox.take())
         except trio.EndOfChannel:
             return items
+
+
+# --- Numbers (contract R4, R5) ---
+
+
+def at(sequence: int, epoch: str = "e") -> Position:
+    return Position(epoch, sequence)
+
+
+def put_numbered(inbox: Inbox, *numbers: int, epoch: str = "e") -> None:
+    for n in numbers:
+        inbox.add(message(n), time=10 * n, position=at(n, epoch))
+
+
+@pytest.mark.contract("R5")
+async def test_the_position_is_behind_what_was_taken(autojump_clock: MockClock) -> None:
+    inbox = Inbox()
+    assert inbox.position is None
+    inbox.advance(at(7))
+    put_numbered(inbox, 8, 9)
+    inbox.put([challenge(1)], time=95)
+    places = [inbox.position]
+    for _ in range(3):
+        await inbox.take()
+        places.append(inbox.position)
+    assert places == [at(7), at(8), at(9), at(9)]
+    inbox.advance(at(12))
+    assert inbox.position == at(12)
+
+
+@pytest.mark.contract("R5")
+async def test_a_place_reached_while_something_waits_is_behind_that(autojump_clock: MockClock) -> None:
+    inbox = Inbox()
+    inbox.advance(at(7))
+    put_numbered(inbox, 8)
+    inbox.advance(at(20))
+    assert inbox.position == at(7)
+    await inbox.take()
+    assert inbox.position == at(20)
+
+
+@pytest.mark.contract("R4", "R5", "R8")
+async def test_an_overflow_names_the_numbers_that_it_stands_for(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=1)
+    put_numbered(inbox, 1, 2, 3)
+    inbox.add(Gap(GapReason.OVERWRITTEN, 31, 50, first=4, last=6), time=50, position=at(6))
+    put_numbered(inbox, 7)
+    await inbox.take()
+    assert inbox.position == at(1)
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 20, 70, first=2, last=7)
+    assert inbox.position == at(7)
+
+
+@pytest.mark.contract("R4", "R8")
+async def test_a_loss_that_has_no_room_begins_where_the_loss_began(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=1)
+    put_numbered(inbox, 1)
+    inbox.add(Gap(GapReason.EXPIRED, 11, 50, first=2, last=6), time=50, position=at(6))
+    put_numbered(inbox, 7)
+    await inbox.take()
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 11, 70, first=2, last=7)
+
+
+@pytest.mark.contract("R4", "R8")
+async def test_numbers_of_two_numberings_make_no_range(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=1)
+    put_numbered(inbox, 1, 2)
+    inbox.add(Gap(GapReason.EPOCH_CHANGED, 20, 25), time=25, position=at(0, "new"))
+    put_numbered(inbox, 1, 2, epoch="new")
+    await inbox.take()
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 10, 25)
+    assert inbox.position == at(2, "new")
+
+
+@pytest.mark.contract("R8")
+async def test_what_has_no_number_is_counted_and_widens_no_range(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=1)
+    put_numbered(inbox, 1, 2)
+    inbox.put([undecodable(9)], time=29)
+    put_numbered(inbox, 3)
+    await inbox.take()
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 20, 30, first=2, last=3, count=3)
+    inbox = Inbox(max_items=1)
+    put_numbered(inbox, 1)
+    inbox.put([undecodable(9)], time=15)
+    put_numbered(inbox, 2)
+    await inbox.take()
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 15, 20, count=2)
+    assert inbox.position == at(2)
+
+
+@pytest.mark.contract("R4", "R8")
+@pytest.mark.parametrize(
+    ("gap", "position"),
+    [
+        (Gap(GapReason.EPOCH_CHANGED, 20, 25), at(1, "new")),
+        (Gap(GapReason.GATEWAY, 20, 25), None),
+        (Gap(GapReason.EPOCH_CHANGED, 20, 25), at(9)),
+    ],
+)
+async def test_a_loss_without_numbers_gets_none_and_takes_those_of_others(
+    autojump_clock: MockClock, gap: Gap, position: Position | None
+) -> None:
+    for before in ([1], [1, 2]):
+        inbox = Inbox(max_items=1)
+        put_numbered(inbox, *before)
+        inbox.add(gap, time=25, position=position)
+        await inbox.take()
+        assert await inbox.take() == Gap(GapReason.OVERFLOW, 20, 25)
+
+
+@pytest.mark.contract("R4", "R8")
+async def test_a_loss_that_has_a_number_of_its_own_keeps_it(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=1)
+    put_numbered(inbox, 1)
+    inbox.add(Gap(GapReason.GATEWAY, 12, 18), time=20, position=at(2))
+    put_numbered(inbox, 3)
+    await inbox.take()
+    assert await inbox.take() == Gap(GapReason.OVERFLOW, 12, 30, first=2, last=3)
+
+
+@pytest.mark.contract("R5")
+async def test_it_begins_where_another_process_was(autojump_clock: MockClock) -> None:
+    inbox = Inbox(position=at(7, "old"))
+    inbox.put([challenge(1)], time=5)
+    inbox.add(Gap(GapReason.EPOCH_CHANGED, 1, 9), time=9, position=at(0))
+    places = [inbox.position]
+    for _ in range(2):
+        await inbox.take()
+        places.append(inbox.position)
+    assert places == [at(7, "old"), at(7, "old"), at(0)]
+
+
+@pytest.mark.contract("R5")
+async def test_where_numbers_end_the_place_ends_behind_the_last(autojump_clock: MockClock) -> None:
+    inbox = Inbox(position=at(7))
+    put_numbered(inbox, 8)
+    inbox.leave_numbers()
+    inbox.put([message(9)], time=90)
+    places = [inbox.position]
+    for _ in range(2):
+        await inbox.take()
+        places.append(inbox.position)
+    assert places == [at(7), at(8), None]
+    inbox = Inbox(position=at(7))
+    inbox.leave_numbers()
+    assert inbox.position is None
 
 
 def test_the_oldest_of_a_gap_is_when_it_began() -> None:

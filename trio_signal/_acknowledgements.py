@@ -39,13 +39,18 @@ class Acknowledgements:
         """How many events are not acknowledged."""
         return len(self._open)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another event may be taken."""
+        return not self._taken or (len(self._taken) < self._max_items and self._bytes < self._max_bytes)
+
     def check_room(self) -> None:
         """Make sure that another event may be taken.
 
         Raises:
             TooManyUnacknowledged: the bound is reached.
         """
-        if self._taken and (len(self._taken) >= self._max_items or self._bytes >= self._max_bytes):
+        if not self.has_room:
             raise TooManyUnacknowledged(len(self._taken))
 
     def add(self, event: object, *, size: int, time: int, position: Position | None) -> None:

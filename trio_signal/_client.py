@@ -147,9 +147,11 @@ async def open_signal_client(
         backoff: how long to wait between attempts to connect.
         rate_limit: how fast messages may leave; None for no limit.
         close_timeout: how long leaving the block may go on sending, in seconds.
-        attempt_timeout: one attempt's time from name look-up to the first pong, in seconds.
+        attempt_timeout: one attempt's time from name look-up to the first pong, or a hub's hello, in
+            seconds.
         send_timeout: how long the gateway may take to answer a send, in seconds; it has no
-            time limit of its own and can hang for ever.
+            time limit of its own and can hang for ever. A hub gets 30 s more: each send waits for
+            its turn there.
         ping_interval: silence after which we ping, in seconds.
         pong_timeout: silence after that which ends the connection, in seconds.
         headers: sent with every HTTP request and with the WebSocket handshake.
@@ -219,7 +221,12 @@ async def open_signal_client(
         route,
         account,
         buffer=MessageBuffer(buffer_size, max_bytes=buffer_bytes, overflow=overflow),
-        inbox=Inbox(inbox_size, inbox_bytes, acknowledge=acknowledge),
+        inbox=Inbox(
+            inbox_size,
+            inbox_bytes,
+            acknowledge=acknowledge,
+            position=cursor.position if cursor is not None else None,
+        ),
         journal=MemoryJournal(cursor),
         backoff=backoff or Backoff(),
         bucket=TokenBucket(rate_limit, trio.current_time()) if rate_limit else None,

@@ -83,18 +83,24 @@ class Inbox:
             from the oldest that is not acknowledged on.
         max_bytes: the most bytes they may cost together.
         acknowledge: an item counts as done when :meth:`acknowledge` says so, not when it is taken.
+        position: the place up to which an earlier process was done.
     """
 
     def __init__(
-        self, max_items: int = 10_000, max_bytes: int = 64 * 1024 * 1024, *, acknowledge: bool = False
+        self,
+        max_items: int = 10_000,
+        max_bytes: int = 64 * 1024 * 1024,
+        *,
+        acknowledge: bool = False,
+        position: Position | None = None,
     ) -> None:
         self._max_items: Final = check_count("inbox_size", max_items)
         self._max_bytes: Final = check_count("inbox_bytes", max_bytes)
         self._taken: Final = Acknowledgements(max_items, max_bytes) if acknowledge else None
         self._entries: deque[_Entry] = deque()
         #: The place behind what was put last, and behind what is done with.
-        self._reached: Position | None = None
-        self._position: Position | None = None
+        self._reached = position
+        self._position = position
         self._bytes = 0
         self._overflowed = 0
         self._lot = trio.lowlevel.ParkingLot()
@@ -114,12 +120,12 @@ class Inbox:
             time: when, in milliseconds since the epoch.
             position: the place behind it, if it has a number of its own.
         """
-        self._reached = reached = position or self._reached
+        before, self._reached = self._reached, position or self._reached
         size = _OVERHEAD + (len(item.raw) if isinstance(item, ReceivedMessage | Undecodable) else 0)
         if self._has_room(size) or self._must_be_told(item):
-            self._append(_Entry(item, size, item.since if isinstance(item, Gap) else time, reached))
+            self._append(_Entry(item, size, item.since if isinstance(item, Gap) else time, self._reached))
         else:
-            self._fold(item, time, position)
+            self._fold(item, time, before, position)
 
     def advance(self, position: Position) -> None:
         """Note that what was put last reaches up to here; nothing is added."""
@@ -128,6 +134,12 @@ class Inbox:
             self._entries[-1] = self._entries[-1]._replace(position=position)
         elif self._taken is None or not self._taken.advance(position):
             self._position = position
+
+    def leave_numbers(self) -> None:
+        """Note that what comes from now on has no numbers: no place is known behind it."""
+        self._reached = None
+        if self.oldest is None:
+            self._position = None
 
     async def take(self) -> Event:
         """Wait for the oldest item and take it.
@@ -158,6 +170,7 @@ class Inbox:
             self._position = entry.position
         else:
             self._taken.add(entry.item, size=entry.size, time=entry.time, position=entry.position)
+            self._wake()
         return entry.item
 
     def acknowledge(self, item: Event) -> None:
@@ -171,6 +184,7 @@ class Inbox:
                 "acknowledge", "open the client with acknowledge=True to acknowledge events"
             )
         self._position = self._taken.acknowledge(item, self._position)
+        self._wake()
 
     @property
     def acknowledges(self) -> bool:
@@ -226,12 +240,17 @@ class Inbox:
         if self._lot:
             self._lot.unpark()
 
-    def _fold(self, item: Event, time: int, position: Position | None) -> None:
+    def _wake(self) -> None:
+        """Wake a task for what waits: whoever was woken when it came may have found no room to take it."""
+        if self._entries and self._lot and self._taken is not None and self._taken.has_room:
+            self._lot.unpark()
+
+    def _fold(self, item: Event, time: int, before: Position | None, position: Position | None) -> None:
         if isinstance(item, ChallengeRequired):
             # The one that waits already says the same.
             return
         self._overflowed += 1
-        lost = _as_overflow(item, time, position)
+        lost = _as_overflow(item, time, before, position)
         last = self._entries[-1]
         if isinstance(last.item, Gap) and last.item.reason is GapReason.OVERFLOW:
             wider = _widened(last.item, last.position, lost, position)
@@ -240,19 +259,26 @@ class Inbox:
             self._append(_Entry(lost, _OVERHEAD, lost.since, self._reached))
 
 
-def _as_overflow(item: Event, time: int, position: Position | None) -> Gap:
-    """Return the gap for one item that has no room."""
-    last = position.sequence if position else None
+def _as_overflow(item: Event, time: int, before: Position | None, position: Position | None) -> Gap:
+    """Return the gap for one item that has no room, put behind the place ``before``."""
+    number = position.sequence if position else None
     if not isinstance(item, Gap):
-        return Gap(GapReason.OVERFLOW, time, time, first=last, last=last, count=1)
-    return Gap(GapReason.OVERFLOW, item.since, item.until, first=item.first or last, last=last)
+        return Gap(GapReason.OVERFLOW, time, time, first=number, last=number, count=1)
+    if before is not None and position == (before.epoch, before.sequence + 1):
+        # It takes up one number by itself.
+        return Gap(GapReason.OVERFLOW, item.since, item.until, first=number, last=number)
+    return Gap(GapReason.OVERFLOW, item.since, item.until, first=item.first, last=item.last)
 
 
 def _widened(gap: Gap, reached: Position | None, lost: Gap, position: Position | None) -> Gap:
-    """Return the gap reaching over another one; numbers of two numberings make no range."""
+    """Return the gap reaching over another one.
+
+    Numbers of two numberings make no range, nor does a loss of which no numbers are known. What
+    has come and has no number leaves the range as it is.
+    """
     wider = gap.extended(since=lost.since, until=lost.until, count=lost.count)
-    if position is None or gap.last is None:
+    if gap.last is None or (lost.last is None and lost.count is not None):
         return wider
-    if reached is None or reached.epoch != position.epoch:
+    if lost.last is None or reached is None or position is None or reached.epoch != position.epoch:
         return replace(wider, first=None, last=None)
     return replace(wider, last=lost.last)

@@ -95,7 +95,9 @@ class Receiver:
         """Note that a link stands; this decides who tells what was missed before."""
         if link.absence is None:
             self._absence = None
-        elif self._reached is not None:
+            return
+        self._inbox.leave_numbers()
+        if self._reached is not None:
             self.begin_absence(GapReason.GATEWAY, self._reached[0])
             self._reached = None
 

@@ -266,6 +266,11 @@ const scenes = {
             [told.messages(), client.state, client.statistics.malformed],
             [["one:2"], "CONNECTED", 4],
         );
+        // What has a number is part of the promise: a gap stands where its message cannot.
+        assert.deepEqual(
+            told.gaps().map(({ reason, since, sequenceNumber }) => [reason, since, sequenceNumber]),
+            [["undecodable", hub.log[0].timestamp, 1]],
+        );
     },
 
     async hands_on_what_is_for_this_connection_only() {
@@ -487,6 +492,69 @@ const scenes = {
         assert.deepEqual(told.states(), ["RECONNECTING", "SYNCING", "CONNECTED"]);
     },
 
+    async takes_no_interval_that_no_hub_means() {
+        for (const [told, taken] of [
+            [1e7, 600],
+            [0.001, 1],
+        ]) {
+            const hub = new Hub();
+            // It says so, and then nothing more.
+            hub.heartbeatInterval = 1e7;
+            const honest = hub.hello.bind(hub);
+            hub.hello = () => ({ ...honest(), heartbeat_interval: told });
+            const { client } = await connected({}, hub.install());
+            await clock.pass(3 * taken * 1000 - 1000);
+            assert.equal(client.state, "CONNECTED");
+            await clock.pass(1000);
+            assert.notEqual(client.state, "CONNECTED");
+            client.stop();
+        }
+    },
+
+    async notices_a_dead_connection_though_the_clock_was_set_back() {
+        const { hub, told } = await connected();
+        for (const socket of hub.sockets) socket.mute = true;
+        Date.now = () => clock.now - 3_600_000;
+        await clock.pass(46_000);
+        assert.equal(changes(told, "DISCONNECTED")[0].reason, "no_answer");
+    },
+
+    async gives_a_recovery_answer_time_while_its_bytes_come() {
+        const { hub, client, told } = await connected();
+        hub.cut();
+        hub.messages(3);
+        hub.trickle = { pieces: 10, pause: 15_000 };
+        await clock.pass(200_000);
+        assert.deepEqual([client.state, recoveries(hub).length], ["CONNECTED", 1]);
+        assert.deepEqual(told.messages(), ["one:1", "one:2", "one:3"]);
+        hub.cut();
+        hub.message("näive ☃ 😀");
+        hub.trickle = { pieces: 1000, pause: 10 };
+        await clock.pass(20_000);
+        assert.equal(told.messages().at(-1), "näive ☃ 😀", "characters may be cut in two");
+        hub.cut();
+        hub.messages(1);
+        hub.trickle = { pieces: 2, pause: 25_000 };
+        await clock.pass(22_000);
+        assert.equal(changes(told, "DISCONNECTED").at(-1).error, "no recovery answer within 20 s");
+    },
+
+    async sorts_what_was_held() {
+        const { hub, client, told } = await connected();
+        hub.cut();
+        hub.messages(1);
+        hub.slowness = 1000;
+        await clock.pass(500);
+        hub.eaten = new Set([2, 3]);
+        hub.messages(2);
+        for (const socket of hub.sockets) for (const index of [2, 1]) socket.say(hub.log[index]);
+        await clock.pass(2000);
+        assert.deepEqual(
+            [told.messages(), client.state, recoveries(hub).length],
+            [["one:1", "one:2", "one:3"], "CONNECTED", 1],
+        );
+    },
+
     async gives_an_attempt_twenty_seconds() {
         const hub = new Hub().install();
         hub.latency = () => 1e9;
@@ -632,6 +700,27 @@ const scenes = {
         client.stop();
         await clock.pass(0);
         assert.deepEqual([clock.waiting, client.nextAttempt], [timers, null]);
+    },
+
+    async leaves_no_timer_wherever_it_is_stopped() {
+        for (const [fault, latency, state] of [
+            [{ status: 429, retryAfter: 250 }, 5, "SYNCING"],
+            [undefined, 5, "SYNCING"],
+            [undefined, 400, "RECONNECTING"],
+        ]) {
+            const hub = new Hub().install();
+            hub.messages(1);
+            hub.recoveryFaults.push(fault);
+            hub.slowness = 1000;
+            hub.latency = () => latency;
+            const timers = clock.waiting;
+            const { client } = await connected({ cursor: { epoch: "one", sequence: 0 } }, hub);
+            assert.equal(client.state, state);
+            client.stop();
+            await clock.pass(5000);
+            assert.equal(clock.waiting, timers);
+            hub.uninstall();
+        }
     },
 
     async can_be_stopped_while_it_hands_over_what_was_held() {

@@ -78,7 +78,8 @@ function checkChange({ previous, current }, client, hub) {
 
 /** Hold what was said against the numbering: each item once, in order, or a gap in its place (R1 to R4). */
 function audit(told, epochs) {
-    let [epoch, position] = [0, null];
+    // The first connection may be made after a restart.
+    let [epoch, position] = [null, null];
     for (const each of told.filter(({ type }) => type === "message" || type === "gap")) {
         if (each.reason === "epoch_changed") {
             [epoch, position] = [null, null];

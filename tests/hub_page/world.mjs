@@ -81,6 +81,8 @@ export class Hub {
     latency = () => 5;
     /** How long an HTTP answer takes on top of that. */
     slowness = 0;
+    /** How a recovery answer comes: {pieces, pause} in milliseconds. */
+    trickle = { pieces: 1, pause: 0 };
     /** What a recovery call is answered with instead, one by one: "fail", "hang", {status, retryAfter}. */
     recoveryFaults = [];
     ticketFaults = [];
@@ -180,9 +182,9 @@ export class Hub {
     async #answer(url, headers, recovery, fault, signal) {
         if (fault === "fail") throw new TypeError("Failed to fetch");
         if (fault === "hang") await travel(1e12, signal);
-        if (fault) return reply(fault.status, {}, fault.retryAfter);
+        if (fault) return reply(fault.status, {}, fault);
         if (this.token !== null && headers.Authorization !== `Bearer ${this.token}`) return reply(401, {});
-        if (recovery) return reply(200, this.page(url.searchParams));
+        if (recovery) return reply(200, this.page(url.searchParams), { ...this.trickle, signal });
         const ticket = `ticket-${this.requests.length}`;
         this.#tickets.add(ticket);
         return reply(201, { ticket, expires_in: 30 });
@@ -214,14 +216,23 @@ export class Hub {
     }
 }
 
-function reply(status, body, retryAfter) {
-    const headers = new Map(retryAfter === undefined ? [] : [["retry-after", String(retryAfter)]]);
-    return {
-        ok: status < 300,
-        status,
-        headers: { get: (name) => headers.get(name.toLowerCase()) ?? null },
-        json: async () => structuredClone(body),
-    };
+/** An answer, its body in so many pieces with a pause before each of them but the first. */
+function reply(status, body, { retryAfter, pieces = 1, pause = 0, signal } = {}) {
+    const headers = retryAfter === undefined ? {} : { "Retry-After": String(retryAfter) };
+    return new Response(trickle(JSON.stringify(body), pieces, pause, signal), { status, headers });
+}
+
+function trickle(text, pieces, pause, signal) {
+    const bytes = new TextEncoder().encode(text);
+    const size = Math.ceil(bytes.length / pieces);
+    let sent = 0;
+    return new ReadableStream({
+        async pull(stream) {
+            if (sent > 0) await travel(pause, signal);
+            stream.enqueue(bytes.subarray(sent, (sent += size)));
+            if (sent >= bytes.length) stream.close();
+        },
+    });
 }
 
 function travel(milliseconds, signal) {

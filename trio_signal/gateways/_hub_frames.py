@@ -14,7 +14,7 @@ number kept. From there on each numbered frame has the number after the one befo
 
 The hub never passes over a number silently: it says ``gap`` with the numbers that it
 cannot give any more. A heartbeat tells the head behind everything that was sent before
-it, so a head that is not our position is a hole too.
+it, so a head that is not our position is a hole too, or one that is less than the hello told.
 
 If the epoch is not the one that our position belongs to, or our position is over the
 head, everything that we know of the numbering is void: that is a gap of its own, which
@@ -129,8 +129,12 @@ class HubFrames:
         return self._read_notice(known, frame, position, now)
 
     def skip(self, now: int) -> list[Numbered]:
-        """Say that the next message cannot be taken, and pass over it; nothing before the hello."""
-        if self._position is None:
+        """Say that the next message cannot be taken, and pass over it.
+
+        Nothing before the hello; and nothing where the hello told of no further message, since what
+        was too large may have had no number then, and the next number may not have been given out.
+        """
+        if self._position is None or self._position.sequence >= self._head:
             return []
         items = self._close_gap(self._position.sequence, now)
         number = self._position.sequence + 1
@@ -262,7 +266,7 @@ class HubFrames:
         if self._adrift and beat.head > position.sequence:
             # It beats only behind all that it has for us, so there was nothing.
             position = self._position = position._replace(sequence=beat.head)
-        if beat.head != position.sequence:
+        if beat.head != position.sequence or beat.head < self._head:
             raise _hole(position, f"the head {beat.head}")
         items = self._close_gap(beat.head, now)
         self._time = max(self._time, now)

@@ -15,6 +15,9 @@ from ._socket_link import SocketLink
 #: A hub that says nothing for this many of its heartbeats delivers nothing any more.
 _HEARTBEATS: Final = 3
 
+#: More than this in that time is no pongs, but a large frame that is on its way, in bytes.
+_MORE_THAN_PONGS: Final = 4096
+
 
 class Oversize:
     """Knows behind which message the last link met one that was too large to take.
@@ -63,6 +66,9 @@ class HubLink(SocketLink):
         self._end: Exception | None = None
         self._greeted: Final = trio.Event()
         self._synchronised: Final = trio.Event()
+        #: When the link delivered something last, and how many bytes had come by then.
+        self._progress = trio.current_time()
+        self._progress_bytes = 0
 
     @property
     def absence(self) -> None:
@@ -70,8 +76,10 @@ class HubLink(SocketLink):
         return
 
     async def probe(self) -> None:
-        """See :class:`trio_signal.gateways.Link`."""
-        await super().probe()
+        """See :class:`trio_signal.gateways.Link`. The hello is the answer.
+
+        A pong would stand behind the first page of what was missed, which may take longer than an attempt.
+        """
         await self._greeted.wait()
 
     async def receive(self) -> list[Numbered]:
@@ -99,13 +107,19 @@ class HubLink(SocketLink):
     def _read(self, frames: list[str | bytes]) -> list[Numbered]:
         """Read frames up to the first that ends the link; what came before it is given first."""
         now, items = self._now(), list[Numbered]()
-        read = self._frames_read.read
+        read, before = self._frames_read.read, self._frames_read.position
         try:
             for frame in frames:
                 items += read(frame, now)
         except Exception as error:  # noqa: BLE001  (raised by the next call, behind these items)
             self._end = error
+        # Until it has given what we missed, a hub that gives anything else gets nowhere.
+        if self._frames_read.is_synchronised or self._frames_read.position != before:
+            self._note_progress()
         return items
+
+    def _note_progress(self) -> None:
+        self._progress, self._progress_bytes = trio.current_time(), self.bytes_received
 
     def _note_end(self, error: LinkLost) -> list[Numbered]:
         self._end = self._frames_read.explain(error)
@@ -120,11 +134,14 @@ class HubLink(SocketLink):
             self._synchronised.set()
 
     def _stalled_at(self) -> float:
-        return self._last_frame + _HEARTBEATS * self._frames_read.heartbeat_interval
+        return self._progress + _HEARTBEATS * self._frames_read.heartbeat_interval
 
-    def _stalled(self) -> LinkLost:
+    def _stalled(self) -> LinkLost | None:
+        if self.bytes_received - self._progress_bytes > _MORE_THAN_PONGS:
+            self._note_progress()
+            return None
         silence = _HEARTBEATS * self._frames_read.heartbeat_interval
         return LinkLost(
-            f"the hub answers, but has sent nothing of its own for {silence:g} s",
+            f"the hub answers, but has sent nothing of its own that gets us on for {silence:g} s",
             reason=Reason.GATEWAY_STALLED,
         )

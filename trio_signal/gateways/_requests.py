@@ -68,6 +68,7 @@ class Requests:
         address: where it is.
         credentials: what goes with each request.
         phase: what connecting is busy with.
+        status: the answer to the last look-up; None if there was none.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Requests:
         self.address: Final = address
         self.credentials: Final = credentials
         self.phase = "connecting"
+        self.status: int | None = None
         self._connect = connect
         self._ssl_context = ssl_context
         self._send_timeout = send_timeout
@@ -138,23 +140,28 @@ class Requests:
             self._asked_about = True
         return self._about
 
+    def ask_anew(self) -> None:
+        """Let the next :meth:`about` ask again if nothing is known yet."""
+        self._asked_about = self._about is not None
+
     async def look_up(self, path: str, form: type[_T]) -> _T | None:
         """Return what is at a path, or None with a warning where something hides it. A checkpoint.
 
         Raises:
             LinkLost: it could not be asked for now.
         """
-        self.phase = f"asking for {path}"
+        self.phase, self.status = f"asking for {path}", None
         answer: Answer | None = None
         self._lookup = trio.CancelScope(deadline=trio.current_time() + _LOOKUP_LIMIT)
         with self._lookup:
             try:
-                answer = await self._request("GET", path, {})
+                answer = await self._request("GET", path, {}, limit=self._send_timeout)
             except Exception as error:
                 cause = self._cause(error)
                 raise (cause if isinstance(cause, GatewayError) else LinkLost(f"{path}: {cause}")) from error
             finally:
                 self._lookup = None
+        self.status = answer.status if answer is not None else None
         # A 500 is the gateway's own trouble with that one question; the others are a proxy's and will pass.
         if answer is not None and answer.status in TRANSIENT_STATUSES - {500}:
             raise LinkLost(
@@ -168,19 +175,23 @@ class Requests:
             _logger.warning("%s does not answer %s %s; going on unchecked", self.address, path, told)
         return found
 
-    async def send(self, message: OutgoingMessage, account: str, read: ReadAnswer) -> SendResult:
+    async def send(
+        self, message: OutgoingMessage, account: str, read: ReadAnswer, *, patience: float = 0.0
+    ) -> SendResult:
         """Attempt one message. See :meth:`trio_signal.gateways.Gateway.send`.
 
         Args:
             message: what to send.
             account: whose it is.
             read: says what an answer means.
+            patience: how much longer than the time limit of a send it may take, in seconds.
         """
         result: SendResult | None = None
-        with trio.move_on_after(self._send_timeout):
-            result = await self._attempt(message, account, read)
+        limit = self._send_timeout + patience
+        with trio.move_on_after(limit):
+            result = await self._attempt(message, account, read, limit)
         if result is None:
-            error = LinkLost(f"the gateway did not answer a send within {self._send_timeout:g} s")
+            error = LinkLost(f"the gateway did not answer a send within {limit:g} s")
             result = SendResult(Failed(error, Certainty.UNKNOWN))
         return result
 
@@ -193,11 +204,13 @@ class Requests:
     def _note_tls(self) -> None:
         self.phase = "in the TLS handshake"
 
-    async def _attempt(self, message: OutgoingMessage, account: str, read: ReadAnswer) -> SendResult:
+    async def _attempt(
+        self, message: OutgoingMessage, account: str, read: ReadAnswer, limit: float
+    ) -> SendResult:
         try:
             headers, content = encode_body(message, account)
             async with aclosing(content) if not isinstance(content, bytes) else nullcontext():
-                answer = await self._request("POST", "/v2/send", headers, content)
+                answer = await self._request("POST", "/v2/send", headers, content, limit=limit)
         except LocalFileError as error:
             # The end of the JSON never left us, and the gateway acts on nothing less.
             await trio.lowlevel.checkpoint()
@@ -211,7 +224,13 @@ class Requests:
         return read(answer.status, answer.body, recipient=message.recipient, wait=answer.wait)
 
     async def _request(
-        self, method: str, path: str, headers: dict[str, str], content: Content | None = None
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        content: Content | None = None,
+        *,
+        limit: float,
     ) -> Answer:
         sent = [*await self.credentials.headers(), ("Accept-Encoding", "identity"), *headers.items()]
         body = bytearray()
@@ -220,7 +239,7 @@ class Requests:
             self._base + path,
             headers=sent,
             content=content,
-            timeout=self._send_timeout,
+            timeout=limit,
             follow_redirects=False,
         ) as response:
             async for piece in response.aiter_raw():

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Literal
 
 from .._continuity import Cursor
+from .._errors import REFUSED_STATUSES, GatewayError, GatewayRefused, LinkLost
 from .._outgoing import OutgoingMessage
 from . import Link, SendResult
 from ._requests import HUB_MODE, HttpGateway, Requests
@@ -59,7 +60,8 @@ def make_gateway(
 class AutoGateway(HttpGateway):
     """Whichever gateway there is: a hub if it says that it is one. See :class:`trio_signal.gateways.Gateway`.
 
-    It is asked once; where something hides the answer, it is taken for a REST gateway.
+    It is asked until it has told, or a link has stood; where something hides the answer, it is
+    taken for a REST gateway.
 
     Args:
         requests: how to reach it.
@@ -72,15 +74,34 @@ class AutoGateway(HttpGateway):
         self._rest: Final = rest
         self._hub: Final = hub
         self._chosen: HttpGateway = rest
+        self._has_stood = False
 
     @asynccontextmanager
     async def connect(self, resume: Cursor | None) -> AsyncGenerator[Link]:
         """See :meth:`HttpGateway.connect`."""
+        if not self._has_stood:
+            self._requests.ask_anew()
         about = await self._requests.about()
+        hidden = about is None and not self._has_stood
+        status = self._requests.status
         if about is not None and about.mode == HUB_MODE:
             self._chosen = self._hub
-        async with self._chosen.connect(resume) as link:
-            yield link
+        try:
+            async with self._chosen.connect(resume) as link:
+                self._has_stood, hidden = True, False
+                yield link
+        except LinkLost as error:
+            if hidden and error.status == 404 and status != 404:
+                # The 404 behind it would count as final.
+                raise self._unknown(status) from None
+            raise
+
+    def _unknown(self, status: int | None) -> GatewayError:
+        """Return why this may be a hub all the same, if only it told."""
+        words = f"{self._requests.address} does not tell what it is, and is no REST gateway at this path"
+        if status is not None and status in REFUSED_STATUSES:
+            return GatewayRefused(f"{words}: /v1/about was refused with HTTP {status}", status=status)
+        return LinkLost(f"{words}; it is asked again")
 
     async def send(self, message: OutgoingMessage) -> SendResult:
         """See :meth:`trio_signal.gateways.Gateway.send`."""

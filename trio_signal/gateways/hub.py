@@ -23,6 +23,9 @@ from ._requests import HUB_MODE, HttpGateway, Requests
 #: What the hub writes around a message of the gateway's, and more, in bytes.
 _ROOM: Final = 64 * 1024
 
+#: How long a send may wait for its turn at the hub before the gateway gets it, and for the way, in seconds.
+_TURN: Final = 30.0
+
 #: Answers to the WebSocket handshake that no hub gives to us: there is something else.
 _NO_HUB: Final = frozenset({200, 404, 405})
 
@@ -80,7 +83,7 @@ class HubGateway(HttpGateway):
                 headers=headers,
                 max_message_size=self._max_frame,
             ) as socket:
-                requests.phase = "waiting for the hub's hello and the first pong"
+                requests.phase = "waiting for the hub's hello"
                 # Only now is it certain that it was not for our credentials that a look-up gave nothing.
                 self._checked = True
                 yield HubLink(
@@ -101,7 +104,7 @@ class HubGateway(HttpGateway):
 
     async def send(self, message: OutgoingMessage) -> SendResult:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
-        return await self._requests.send(message, self._account, read_hub_answer)
+        return await self._requests.send(message, self._account, read_hub_answer, patience=_TURN)
 
     async def _check(self) -> None:
         """Ask whether this is a hub, and one for this account. A checkpoint."""

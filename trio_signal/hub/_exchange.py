@@ -19,6 +19,10 @@ import msgspec
 #: The most bytes of a request's target.
 MOST_TARGET: Final = 4096
 
+#: The most lines of a head, and parameters of a target: each costs more than its bytes.
+_MOST_LINES: Final = 100
+_MOST_PARAMETERS: Final = 16
+
 #: Controls, line ends other than CR LF, and folded lines: each parser reads them in a way of its own.
 _AMBIGUOUS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n|\n[ \t]")
 
@@ -32,6 +36,7 @@ _ALWAYS: Final = (
     "Cache-Control: no-store\r\n"
     "X-Content-Type-Options: nosniff\r\n"
     "Referrer-Policy: no-referrer\r\n"
+    "Cross-Origin-Resource-Policy: same-origin\r\n"
 )
 
 HeaderPairs = tuple[tuple[str, str], ...]
@@ -122,21 +127,28 @@ def render_head(answer: Answer, length: int, *, close: bool) -> bytes:
     Raises:
         ValueError: a header of the answer's own holds what would end it.
     """
-    last = "Connection: close\r\n\r\n" if close else "\r\n"
-    own = [("Content-Type", answer.content_type), ("Content-Length", str(length)), *answer.headers]
+    own = [*answer.headers]
+    if answer.status != HTTPStatus.NO_CONTENT:
+        own += [("Content-Type", answer.content_type), ("Content-Length", str(length))]
+    # RFC 9110, 7.8: who tells what to upgrade to names that header here too.
+    hops = ["close"] * close + ["Upgrade"] * (answer.status == HTTPStatus.UPGRADE_REQUIRED)
+    if hops:
+        own.append(("Connection", ", ".join(hops)))
     if not all(map(str.isprintable, chain.from_iterable(own))):
         raise ValueError("a header of an answer holds a line end or another control")
     lines = "".join(f"{name}: {value}\r\n" for name, value in own)
     status = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
-    return (status + _ALWAYS + lines + last).encode("latin-1")
+    return f"{status}{_ALWAYS}{lines}\r\n".encode("latin-1")
 
 
 def check_head(head: bytes) -> None:
-    """Refuse a head that two parsers may read in two ways. To be called before h11 gets it.
+    """Refuse a head that two parsers may read in two ways, or of many lines. To be called before h11 gets it.
 
     Raises:
-        HttpError: it is such a one.
+        HttpError: it is such a one (400, 431).
     """
+    if head.count(b"\n") > _MOST_LINES:
+        raise HttpError(431, f"the request's head has over {_MOST_LINES} lines")
     if _AMBIGUOUS.search(head):
         raise HttpError(400, "the request's head holds controls, bare line ends or folded lines")
 
@@ -163,6 +175,8 @@ def _split_target(target: bytes) -> tuple[str, dict[str, list[str]]]:
     path, _, query = target.decode("ascii").partition("?")
     if not path.startswith("/") or "#" in path or "#" in query:
         raise HttpError(400, "the target is not a path")
+    if query.count("&") >= _MOST_PARAMETERS:
+        raise HttpError(400, f"the query has over {_MOST_PARAMETERS} parameters")
     parameters: dict[str, list[str]] = {}
     for parameter in filter(None, query.split("&")):
         name, _, value = map(_decoded, parameter.partition("="))

@@ -5,7 +5,7 @@ What one peer can cost, whatever it sends or leaves out (the defaults):
 ================================================  =============================================
 says nothing after connecting                     closed after 10 s
 says nothing between two requests                 closed after 60 s
-a request's head, byte by byte or without an end  16 KiB and 10 s from its first byte
+a request's head, byte by byte or without an end  16 KiB, 100 lines and 10 s from its first byte
 a request's body, slower than 16 KiB a second     10 s plus what that rate earned, and what
                                                   the route allows in all
 does not take our answer                          30 s after the last 64 KiB it took; the same
@@ -20,7 +20,7 @@ have a length, so their heads are put together without its help, which is ten ti
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import accumulate
 from typing import Final
@@ -88,6 +88,8 @@ class HttpConnection:
         self._is_head = self._stays = self._whole = False
         # After that nothing is written any more, until the next request has come.
         self._answered = False
+        # Whether the peer has an answer of ours to read before the stream is closed.
+        self._told = False
 
     async def next_request(self) -> Request | None:
         """Read the head of the next request; None if the peer has closed or stays idle.
@@ -100,7 +102,7 @@ class HttpConnection:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._h11 = h11.Connection(h11.SERVER)
-        self._is_head = self._stays = self._whole = self._answered = False
+        self._is_head = self._stays = self._whole = self._answered = self._told = False
         if self._buffer:
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif not await self._starts():
@@ -112,12 +114,20 @@ class HttpConnection:
         self._patience = self._idle_timeout
         return self._parse(head)
 
-    async def read_body(self, limit: int, *, timeout: float) -> bytes:  # noqa: ASYNC109  (it is one of several)
+    async def read_body(
+        self,
+        limit: int,
+        *,
+        timeout: float,  # noqa: ASYNC109  (it is one of several)
+        take: Callable[[int], None] = lambda _: None,
+    ) -> bytes:
         """Read the body of the request. A checkpoint; cancelled, the connection is of no more use.
 
         Args:
             limit: the most bytes.
             timeout: seconds for all of it; a peer far slower than 16 KiB a second is cut off earlier.
+            take: told how many bytes have come each time, before they are kept; raises :exc:`HttpError` to
+                take no more.
 
         Raises:
             HttpError: it is too large (413), too slow (408) or not framed as HTTP (400).
@@ -133,9 +143,10 @@ class HttpConnection:
         body, start = bytearray(), trio.current_time()
         while isinstance(event := self._next_event(), h11.Data) or event is h11.NEED_DATA:
             if isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > limit:
+                if len(body) + len(event.data) > limit:
                     raise _too_large(limit)
+                take(len(event.data))
+                body += event.data
                 # A body of thousands of tiny chunks must not hold up everybody else.
                 await trio.lowlevel.checkpoint()
             else:
@@ -147,10 +158,9 @@ class HttpConnection:
     async def send(self, answer: Answer, *, close: bool = False) -> bool:
         """Send the answer to the request; return whether the connection may go on.
 
-        A checkpoint; cancelled, the connection is of no more use. Where it ends here,
-        the peer gets a moment to read the answer before its owner closes the stream.
-        The connection ends when the peer asked for it, when the request was refused or its
-        body not read, or when the peer is gone or does not take the answer in time.
+        A checkpoint; cancelled, the connection is of no more use. It ends when the peer
+        asked for it, when the request was refused or its body not read, or when the peer is
+        gone or does not take the answer in time: :meth:`linger` then before closing the stream.
 
         Args:
             answer: what to send; the body is left out after HEAD.
@@ -163,11 +173,8 @@ class HttpConnection:
         stays = self._stays and self._whole and not close
         pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
         head = render_head(answer, sum(map(len, pieces)), close=not stays)
-        if not await self._write([head] if self._is_head else _packed(head, pieces)):
-            return False
-        if not stays:
-            await self._linger()
-        return stays
+        self._told = await self._write([head] if self._is_head else _packed(head, pieces))
+        return stays and self._told
 
     async def wait_hung_up(self) -> None:
         """Wait until the peer has closed its side, for use beside the work on its request.
@@ -270,9 +277,14 @@ class HttpConnection:
             return False  # noqa: ASYNC910  (each write is one)
         return True  # noqa: ASYNC910
 
-    async def _linger(self) -> None:
-        """Let the peer read our last answer: closing with its bytes unread would reset the connection."""
+    async def linger(self) -> None:
+        """Let the peer read our last answer: closing with its bytes unread would reset the connection.
+
+        A checkpoint. Takes no time where the peer is gone, or did not take the answer.
+        """
         await trio.lowlevel.checkpoint()
+        if not self._told:
+            return
         with (
             trio.move_on_after(_LINGER),  # noqa: ASYNC912  (without a cancel point it has nothing to wait for)
             suppress(trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError),

@@ -4,7 +4,6 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from .._checks import check_type
 from .._errors import ConfigurationError
 from ._http import Answer, HttpError, Request
 
@@ -13,7 +12,7 @@ _LOOPBACK: Final = re.compile(r"(127(\.[0-9]{1,3}){3}|localhost|\[::1\])(:[0-9]{
 
 
 class Origins:
-    """Decides by the ``Origin`` and ``Host`` of a request, which a page cannot forge.
+    """Decides by ``Origin``, ``Host`` and ``Sec-Fetch-Site`` of a request, which a page cannot forge.
 
     Args:
         allowed: pages beside the hub's own, as ``https://host:port``.
@@ -25,8 +24,7 @@ class Origins:
         if isinstance(allowed, str | bytes):
             raise ConfigurationError("allowed_origins", "give a list, not one string")
         for origin in allowed:
-            check_type("allowed_origins", origin, str)
-            if not _ORIGIN.fullmatch(origin):
+            if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
                 raise ConfigurationError(
                     "allowed_origins", f"{origin!r} is not of the form https://host:port"
                 )
@@ -44,7 +42,12 @@ class Origins:
             raise HttpError(403, "without a key the hub answers to 127.0.0.1 and localhost only")
         origin = request.headers.get("origin", "").lower()
         if origin and origin not in self._allowed and origin.partition("://")[2] != host:
-            raise HttpError(403, "pages of this origin may not use the hub (see allowed_origins)")
+            raise _foreign()
+        # A page that asks as if for an image names no origin. But a link to our own page may be followed.
+        from_elsewhere = request.headers.get("sec-fetch-site", "") in ("cross-site", "same-site")
+        is_link = request.path == "/" and request.headers.get("sec-fetch-mode") == "navigate"
+        if not origin and from_elsewhere and not is_link:
+            raise _foreign()
 
     def headers(self, request: Request) -> tuple[tuple[str, str], ...]:
         """Return the headers that let an allowed page read the answer."""
@@ -65,3 +68,7 @@ class Origins:
             ("Access-Control-Max-Age", "600"),
         )
         return Answer(204, headers=allowed)
+
+
+def _foreign() -> HttpError:
+    return HttpError(403, "pages of this origin may not use the hub (see allowed_origins)")

@@ -237,15 +237,15 @@ class Outlet(trio.abc.Stream):
         """Write some of the queue as soon as that is possible. A checkpoint."""
         if self._closed:
             raise trio.ClosedResourceError("this connection is closed")
-        deadline = min(trio.current_time() + _STALLED, self._last_moment)
-        with trio.CancelScope(deadline=deadline) as self._step:
+        stalled_at = trio.current_time() + _STALLED
+        with trio.CancelScope(deadline=min(stalled_at, self._last_moment)) as self._step:
             if self._socket is None:
                 await self._send_some()
             else:
                 await trio.lowlevel.wait_writable(self._socket)
                 self._take_off(self._try_write(self._next()))
-        if self._step.cancelled_caught and self.ending is None:
-            self.end(CloseCode.TOO_SLOW, "you took nothing for too long", flush=False)
+        if self._step.cancelled_caught and trio.current_time() >= stalled_at:
+            self._note_stall()
             raise trio.BrokenResourceError(f"the client took nothing for {_STALLED:g} s")
 
     async def _send_some(self) -> None:
@@ -257,7 +257,13 @@ class Outlet(trio.abc.Stream):
             sent = True
         finally:
             if not sent:
+                if self._step.cancel_called:
+                    # Before the stream is closed: whoever reads from it ends the session then.
+                    self._note_stall()
                 await trio.aclose_forcefully(self)
+
+    def _note_stall(self) -> None:
+        self.end(CloseCode.TOO_SLOW, "you took nothing for too long", flush=False)
 
     def _next(self) -> bytes | memoryview:
         """Return what is to be written next, of several frames at once if they are small."""

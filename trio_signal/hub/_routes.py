@@ -14,15 +14,15 @@ import trio
 
 from .. import __version__
 from .._continuity import MAX_EPOCH
-from .._ratelimit import RateLimit, TokenBucket
 from . import _protocol
 from ._door import Visit
+from ._fairness import Memory, Recoveries, Share
 from ._http import Answer, HttpConnection, HttpError, Request, problem
 from ._hub import Hub, HubLimits
 from ._metrics import CONTENT_TYPE as METRICS_TYPE
 from ._origins import Origins
 from ._outlet import Outlet
-from ._sends import parse_send, send
+from ._sends import Letter, parse_send, send
 from ._socket import Session
 from .auth import Authenticator, Identity, Tickets, Unauthorized
 
@@ -37,6 +37,14 @@ _MAX_LIMIT: Final = 100_000
 
 #: How long a body may take to come, in seconds.
 _BODY_TIMEOUT: Final = 60.0
+
+#: When a send under way at a shutdown is answered, in seconds after it has begun; a second later all ends.
+_LAST_ANSWERS: Final = 4.0
+
+#: One subject may have a quarter of all recoveries.
+_PARTS: Final = 4
+
+_UPGRADE: Final = ("Upgrade", "websocket")
 
 #: What trio-websocket reads in place of the client's own request, which has been checked: no header that it
 #: could stumble over, and no token.
@@ -99,11 +107,16 @@ class Routes:
         self._tickets: Final = tickets
         self._origins: Final = origins
         self._wall_clock: Final = wall_clock
-        rate = RateLimit(limits.recovery_rate, burst=limits.recovery_burst)
-        self._recovery_bucket: Final = TokenBucket(rate, trio.current_time())
-        # Whose answer is on its way.
-        self._recovering: Final[set[Visit]] = set()
-        self._body_bytes = 0
+        self._recoveries: Final = Recoveries(
+            rate=limits.recovery_rate,
+            burst=limits.recovery_burst,
+            at_once=limits.max_recoveries,
+            # Without a key everybody is the same.
+            parts=1 if key is None else _PARTS,
+        )
+        self._bodies: Final = Memory(limits.max_send_total)
+        # To read one body takes others their time; to read several at once would take it at once.
+        self._reading: Final = trio.Lock()
         self._table: Final[dict[str, tuple[str, _Handler | _AsyncHandler]]] = {
             "/websocket": ("GET", self._not_upgraded),
             "/websocket/messages": ("GET", self._recover),
@@ -140,7 +153,9 @@ class Routes:
             try:
                 going_on = await http.send(answer, close=self._hub.stopping)
             finally:
-                self._recovering.discard(visit)
+                self._recoveries.end(visit)
+            if not going_on:
+                await http.linger()
             visit.release()
 
     async def _answer(self, call: _Call) -> Answer | None:  # noqa: ASYNC910
@@ -183,19 +198,14 @@ class Routes:
     async def _open_socket(self, call: _Call) -> None:
         """Make a WebSocket of the connection. Whatever is wrong is answered before the upgrade."""
         request, visit = call.request, call.visit
-        ticket = _single(request, "ticket")
-        if ticket is not None and self._key is not None:
-            identity = self._tickets.redeem(ticket)
-            if identity is None:
-                raise _unauthorized()
-        else:
-            identity = self._identify(request)
-        key = _handshake_key(request)
+        ticket, key = _single(request, "ticket"), _handshake_key(request)
         since, epoch = _number(request, "since"), _epoch(request)
         if self._hub.stopping:
             raise self._later(503, "the hub is shutting down", self._limits.shutdown_spread)
+        # A ticket works once: not before all else is well.
+        identity = self._identify(request) if ticket is None else self._redeem(ticket)
         if since is not None:
-            self._limit_recovery()
+            self._take_recovery(identity)
         if not visit.admit():
             raise self._later(503, "too many connections", 1.0)
         outlet = Outlet(
@@ -217,6 +227,14 @@ class Routes:
         )
         await session.run(since=since, epoch=epoch)
 
+    def _redeem(self, ticket: str) -> Identity:
+        if self._key is None:
+            return _ANYBODY
+        identity = self._tickets.redeem(ticket)
+        if identity is None or not self._key.is_current(identity):
+            raise _unauthorized()
+        return identity
+
     def _moment(self, expires_at: float | None) -> float:
         """Turn a time of day into one of Trio's clock."""
         if expires_at is None:
@@ -225,31 +243,33 @@ class Routes:
         return trio.current_time() + max(0.0, expires_at - self._wall_clock())
 
     def _not_upgraded(self, _: _Call) -> Answer:
-        return problem(426, "this is a WebSocket", headers=(("Upgrade", "websocket"),))
+        return problem(426, "this is a WebSocket", headers=(_UPGRADE,))
 
     def _recover(self, call: _Call) -> Answer:
-        self._admit(call)
+        identity = self._admit(call)
         request = call.request
         since, epoch, limit = _number(request, "since"), _epoch(request), _number(request, "limit")
         if since is None:
             raise HttpError(422, "since: give the last sequence number that you have, or 0")
         if limit is not None and not 1 <= limit <= _MAX_LIMIT:
             raise HttpError(422, f"limit: give 1 to {_MAX_LIMIT}")
-        self._limit_recovery()
+        if not self._recoveries.has_room(identity.subject):
+            raise self._no_recovery(1.0)
+        self._take_recovery(identity)
         page = self._hub.connections.get_messages_since(since, epoch=epoch, limit=limit)
-        self._recovering.add(call.visit)
+        self._recoveries.begin(call.visit, identity.subject)
         self._hub.counters.recoveries += 1
         self._hub.counters.recovered_messages += len(page.messages)
         return Answer(200, _protocol.recovery(page))
 
-    def _limit_recovery(self) -> None:
+    def _take_recovery(self, identity: Identity) -> None:
         """Keep a storm of clients that come back from starving the live ones (contract H12)."""
-        now = trio.current_time()
-        wait = self._recovery_bucket.delay(now)
-        if wait > 0 or len(self._recovering) >= self._limits.max_recoveries:
-            self._hub.counters.recoveries_limited += 1
-            raise self._later(429, "too many recoveries at once", max(wait, 1.0))
-        self._recovery_bucket.take(now)
+        if wait := self._recoveries.take(identity.subject):
+            raise self._no_recovery(max(wait, 1.0))
+
+    def _no_recovery(self, wait: float) -> HttpError:
+        self._hub.counters.recoveries_limited += 1
+        return self._later(429, "too many recoveries at once", wait)
 
     def _later(self, status: int, words: str, wait: float) -> HttpError:
         """Ask to come back later, not all at the same moment."""
@@ -267,20 +287,34 @@ class Routes:
             raise HttpError(415, "Content-Type: give application/json")
         if self._hub.stopping:
             raise self._later(503, "the hub is shutting down", self._limits.shutdown_spread)
-        size = _announced_size(call.request, self._limits.max_send_bytes)
-        if self._body_bytes + size > self._limits.max_send_total:
-            raise self._later(429, "too many large messages at once", 1.0)
-        self._body_bytes += size
+        share = Share(self._bodies)
         try:
-            body = await call.http.read_body(self._limits.max_send_bytes, timeout=_BODY_TIMEOUT)
-            letter = parse_send(body, self._hub.signal.account)
             answer = await send(
-                self._hub.signal, letter, wait=self._limits.send_wait, hung_up=call.http.wait_hung_up
+                self._hub.signal,
+                await self._read_letter(call.http, share),
+                wait=self._limits.send_wait,
+                hung_up=call.http.wait_hung_up,
+                going_down=self._wait_last_answers,
+                on_taken=share.give_back,
             )
         finally:
-            self._body_bytes -= size
+            share.give_back()
         self._hub.counters.sends[answer.status] += 1
         return answer
+
+    async def _read_letter(self, http: HttpConnection, share: Share) -> Letter:
+        def take(size: int) -> None:
+            if not share.take(size):
+                raise self._later(429, "too many large messages at once", 1.0)
+
+        body = await http.read_body(self._limits.max_send_bytes, timeout=_BODY_TIMEOUT, take=take)
+        async with self._reading:
+            return await parse_send(body, self._hub.signal.account)
+
+    async def _wait_last_answers(self) -> None:
+        """Wait until there is just time left to answer before a shutdown ends every connection."""
+        await self._hub.wait_shutdown()
+        await trio.sleep(_LAST_ANSWERS)
 
     def _about(self, _: _Call) -> Answer:
         return _json(200, {"mode": MODE, "version": __version__})
@@ -360,9 +394,8 @@ def _epoch(request: Request) -> str | None:
 def _handshake_key(request: Request) -> str:
     """Return the key of a request for a WebSocket, and refuse before the upgrade what cannot become one."""
     if request.headers.get("sec-websocket-version") != "13":
-        raise HttpError(
-            426, "only WebSocket version 13 is spoken", headers=(("Sec-WebSocket-Version", "13"),)
-        )
+        version = ("Sec-WebSocket-Version", "13")
+        raise HttpError(426, "only WebSocket version 13 is spoken", headers=(_UPGRADE, version))
     key = request.headers.get("sec-websocket-key", "")
     try:
         size = len(base64.b64decode(key, validate=True))
@@ -371,8 +404,3 @@ def _handshake_key(request: Request) -> str:
     if size != 16:
         raise HttpError(400, "Sec-WebSocket-Key: give 16 bytes in base64")
     return key
-
-
-def _announced_size(request: Request, limit: int) -> int:
-    length = request.headers.get("content-length")
-    return min(int(length), limit) if length is not None and _NUMBER.fullmatch(length) else limit

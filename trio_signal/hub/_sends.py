@@ -8,7 +8,7 @@ import base64
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 import trio
@@ -47,6 +47,15 @@ _FIELDS: Final = {
     "quote.text": "quote_message",
 }
 
+#: The most files of one message.
+_MOST_FILES: Final = 32
+
+#: Of a body up to this size every field that cannot be sent is named, of a larger one the first.
+_SMALL: Final = 64 * 1024
+
+#: So much base64 is decoded before others have their turn, in characters; a multiple of 4.
+_PIECE: Final = 1024 * 1024
+
 #: The most of what goes before a file's contents: ``data:MIME;filename=NAME;base64``.
 _MOST_LABEL: Final = 1024
 
@@ -76,21 +85,34 @@ class Letter:
 class _Body(msgspec.Struct):
     """The fields that the hub can pass on. A field that is null counts as absent."""
 
-    recipients: list[str]
+    recipients: tuple[str] | None = None
     number: str | None = None
-    message: str = ""
-    text_mode: Literal["normal", "styled"] = "normal"
+    message: str | None = None
+    text_mode: Literal["normal", "styled"] | None = None
     quote_timestamp: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
     quote_author: str | None = None
-    quote_message: str = ""
-    base64_attachments: list[str] = []
+    quote_message: str | None = None
+    # Not yet taken apart: there may be millions of them.
+    base64_attachments: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _LargeBody(_Body, forbid_unknown_fields=True):
+    """The same, given up at the first other field."""
+
+
+class _Files(msgspec.Struct):
+    base64_attachments: list[str] | None
 
 
 _KNOWN: Final = frozenset(_Body.__struct_fields__)
+_Decoded = TypeVar("_Decoded")
 
 
-def parse_send(body: bytes, account: str) -> Letter:
+async def parse_send(body: bytes, account: str) -> Letter:
     """Read the body of a send.
+
+    A checkpoint; cancelling is safe. Others have their turn between its steps, each of which
+    holds them up by 50 ms at most for a body of 16 MiB, whatever is in it.
 
     Args:
         body: the request's, whole.
@@ -99,23 +121,25 @@ def parse_send(body: bytes, account: str) -> Letter:
     Raises:
         HttpError: it is no JSON (400), or no send that the hub can pass on as it is (422, naming the field).
     """
+    await trio.lowlevel.checkpoint()
     fields = _read(body)
+    await trio.lowlevel.checkpoint()
     if fields.number not in (None, account):
         raise _refused("number", "this hub sends for another account")
-    if len(fields.recipients) != 1:
+    if fields.recipients is None:
         raise _refused("recipients", "give exactly one; send once for each")
-    attachments = tuple(
-        _attachment(f"base64_attachments[{index}]", text)
-        for index, text in enumerate(fields.base64_attachments)
-    )
-    if not fields.message and not attachments:
-        raise _refused("message", "it is empty and there is no attachment")
     try:
         recipient = check_recipient(fields.recipients[0])
         quote = _quote(fields)
     except ConfigurationError as error:
         raise _wrong(error) from None
-    return Letter(recipient, fields.message, fields.text_mode == "styled", quote, attachments)
+    texts = _files(fields.base64_attachments)
+    if not fields.message and not texts:
+        raise _refused("message", "it is empty and there is no attachment")
+    attachments = [
+        await _attachment(f"base64_attachments[{index}]", text) for index, text in enumerate(texts)
+    ]
+    return Letter(recipient, fields.message or "", fields.text_mode == "styled", quote, tuple(attachments))
 
 
 async def send(
@@ -124,30 +148,36 @@ async def send(
     *,
     wait: float = 25.0,
     hung_up: Callable[[], Awaitable[None]],
+    going_down: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    on_taken: Callable[[], None] = lambda: None,
 ) -> Answer:
     """Send a letter and answer with its outcome.
 
     A checkpoint. What still waits after ``wait`` is dropped; what is being sent by then
-    has the client's ``send_timeout`` on top. If the peer hangs up, or if this is
-    cancelled, a letter that still waits is withdrawn; one that is being sent goes its way.
+    has the client's ``send_timeout`` on top. If the peer hangs up, if the hub goes down, or if
+    this is cancelled, a letter that still waits is withdrawn; one that is being sent goes its way.
 
     Args:
         signal: whose account sends it.
         letter: what to send.
         wait: how long the letter may wait for its turn, in seconds.
         hung_up: returns when the peer has hung up.
+        going_down: returns when the answer must be given.
+        on_taken: called when the client has the letter, within its own limits, or has refused it.
     """
     taken: OutgoingMessage | Answer = answer_for(Dropped(DropReason.WITHDRAWN))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_after, hung_up, nursery.cancel_scope)
+        nursery.start_soon(_cancel_after, going_down, nursery.cancel_scope)
         taken = await _hand_over(signal, letter, wait)
+        on_taken()
         if isinstance(taken, OutgoingMessage):
             await _see_through(taken)
         nursery.cancel_scope.cancel()
     if isinstance(taken, Answer):
         return taken
     return answer_for(
-        taken.outcome or Failed(AnswerError("you hung up while it was sent"), Certainty.UNKNOWN)
+        taken.outcome or Failed(AnswerError("the hub went down while it was sent"), Certainty.UNKNOWN)
     )
 
 
@@ -164,42 +194,72 @@ def answer_for(outcome: Outcome) -> Answer:
 
 
 def _read(body: bytes) -> _Body:
+    """Read the fields. Takes time in proportion to the bytes, not to how many names or values they are."""
+    if len(body) > _SMALL:
+        return _decoded(body, _LargeBody)
+    given = _decoded(body, dict[str, msgspec.Raw])
+    unknown = sorted(name for name in given.keys() - _KNOWN if bytes(given[name]) != b"null")
+    if unknown:
+        raise HttpError(422, _shortened(f"the hub cannot send {', '.join(unknown)}"))
+    return _decoded(body, _Body)
+
+
+def _files(value: msgspec.Raw) -> list[str]:
+    """Return the files' texts, after making sure that there are few."""
+    body = b'{"base64_attachments":%b}' % bytes(value)
+    # One behind each but the last, and one behind its label: millions are seen without taking them apart.
+    if body.count(b",") < 2 * _MOST_FILES:
+        texts = _decoded(body, _Files).base64_attachments or []
+        if len(texts) <= _MOST_FILES:
+            return texts
+    raise _refused("base64_attachments", f"give at most {_MOST_FILES}")
+
+
+def _decoded(body: bytes, kind: type[_Decoded]) -> _Decoded:
     try:
-        fields = msgspec.json.decode(body)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise HttpError(422, _shortened(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise HttpError(400, "the body is not JSON") from None
-    if not isinstance(fields, dict):
-        raise HttpError(422, "the body is not a JSON object")
-    given = {name: value for name, value in cast("dict[str, object]", fields).items() if value is not None}
-    if unknown := sorted(given.keys() - _KNOWN):
-        raise HttpError(422, _shortened(f"the hub cannot send {', '.join(unknown)}"))
-    try:
-        return msgspec.convert(given, _Body)
-    except msgspec.ValidationError as error:
-        raise HttpError(422, _shortened(str(error))) from None
 
 
 def _quote(fields: _Body) -> Quote | None:
     if fields.quote_timestamp is not None and fields.quote_author is not None:
-        return Quote(fields.quote_timestamp, fields.quote_author, fields.quote_message)
+        return Quote(fields.quote_timestamp, fields.quote_author, fields.quote_message or "")
     if fields.quote_timestamp is not None or fields.quote_author is not None or fields.quote_message:
         missing = "quote_author" if fields.quote_author is None else "quote_timestamp"
         raise _refused(missing, "a quote needs its timestamp and its author")
     return None
 
 
-def _attachment(field: str, text: str) -> OutgoingAttachment:
+async def _attachment(field: str, text: str) -> OutgoingAttachment:
     name, mime, coded = _split_data_uri(field, text) if text.startswith("data:") else (None, None, text)
+    await trio.lowlevel.checkpoint()
+    # Line breaks are what the base64 program makes, and the gateway takes them.
+    coded = coded.replace("\n", "").replace("\r", "")
     try:
-        # Line breaks are what the base64 program makes, and the gateway takes them.
-        data = base64.b64decode(coded.replace("\n", "").replace("\r", ""), validate=True)
+        data = await _decode(coded)
     except ValueError:
         raise _refused(field, "it is not base64") from None
+    if not data:
+        raise _refused(field, "it is empty")
     if name is None and mime is None:
         mime = next((kind for signature, kind in _SIGNATURES if signature.match(data)), None)
     return OutgoingAttachment(data, name, mime, len(data))
+
+
+async def _decode(coded: str) -> bytes:
+    """Decode base64 piece by piece. A checkpoint; raises ValueError."""
+    await trio.lowlevel.checkpoint()
+    data = bytearray()
+    for start in range(0, len(coded), _PIECE):
+        data += base64.b64decode(coded[start : start + _PIECE], validate=True)
+        await trio.lowlevel.checkpoint()
+    # A piece that ends with a filling is valid, but where another follows the length tells.
+    if len(data) != len(coded) // 4 * 3 - coded.count("=", -2):
+        raise ValueError("there is a filling within it")
+    return bytes(data)
 
 
 def _split_data_uri(field: str, text: str) -> tuple[str | None, str | None, str]:

@@ -50,9 +50,11 @@ const LAST_CEILING = 60;
 const FLOOR = 0.25;
 const STABLE_AFTER = 30;
 const RETRY_AFTER_CAP = 300;
-/** For the ticket, the handshake and the hello together; and for each recovery answer. */
+/** For the ticket, the handshake and the hello together; and for each piece of a recovery answer. */
 const PATIENCE = 20;
 const DEFAULT_HEARTBEAT = 15;
+const SHORTEST_HEARTBEAT = 1;
+const LONGEST_HEARTBEAT = 600;
 
 /** A connection without any frame for this many heartbeat intervals is dead. */
 const MISSED_HEARTBEATS = 3;
@@ -88,7 +90,8 @@ export function backoffDelay(attempt, retryAfter = 0, random = Math.random) {
  *   `timestamp` in milliseconds since the epoch; `recovered` is false for what came live.
  * - `gap`: `{reason, since, until, first, last, sequenceNumber}`: messages may be missing here.
  *   `since` and `until` in milliseconds; `first` and `last` are numbers, or null where nobody knows.
- *   An absence of the hub itself is numbered like a message; else `sequenceNumber` is null.
+ *   An absence of the hub itself is numbered like a message, and so is a frame of a kind that is not
+ *   known here (`undecodable`); else `sequenceNumber` is null.
  * - `direct`: `{connectionSequence, timestamp, data}`: sent to this connection only, not numbered.
  * - `tokenexpiring`: `{expiresIn}` in seconds. Give another with `setToken()` now, or be asked later.
  * - `unauthorized`: `{}`. The hub wants a token, or another one. Nothing happens until `setToken()`.
@@ -330,7 +333,7 @@ class Stream {
         this.#move(this.cursor.epoch, item.sequence_number);
         this.#coveredUntil = item.timestamp;
         if (item.type === "message") this.#message(item, recovered);
-        if (item.type === "gap") this.#gap({ ...item, sequenceNumber: item.sequence_number });
+        else this.#numberedGap(item);
         return true;
     }
 
@@ -364,6 +367,12 @@ class Stream {
         this.#gap({ reason, since, until, first, last });
     }
 
+    /** An absence of the hub itself, or a frame of a later version: nothing is passed over unsaid. */
+    #numberedGap({ sequence_number: sequenceNumber, type, timestamp, ...gap }) {
+        if (type === "gap") this.#gap({ ...gap, sequenceNumber });
+        else this.#gap({ reason: "undecodable", since: timestamp, until: timestamp, sequenceNumber });
+    }
+
     #gap({ reason, since, until, first = null, last = null, sequenceNumber = null }) {
         this.counts.gaps += 1;
         this.#emit("gap", { reason, since, until, first, last, sequenceNumber });
@@ -391,8 +400,12 @@ class Session {
     /** The highest sequence number heard of on this connection. */
     #known = 0;
     #interval = DEFAULT_HEARTBEAT;
-    #lastFrame = Date.now();
+    /** When a frame came last: by the clock that nobody sets, and by the one that goes on in sleep. */
+    #lastFrame = performance.now();
+    #lastFrameDate = Date.now();
     #silence;
+    #patience;
+    #pause = null;
     #retryAfter = 0;
 
     constructor(base, token, stream, random, tell) {
@@ -433,6 +446,8 @@ class Session {
         this.#reject(reason);
         this.#abort.abort();
         clearTimeout(this.#silence);
+        clearTimeout(this.#patience);
+        this.#pause?.end();
         this.#held.clear();
         if (this.#socket === null) return;
         this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
@@ -442,15 +457,16 @@ class Session {
     /** Drop it if nothing has come for too long, else look again when that would be so. */
     look() {
         clearTimeout(this.#silence);
-        const left = this.#lastFrame + MISSED_HEARTBEATS * this.#interval * 1000 - Date.now();
-        if (left > 0) this.#silence = setTimeout(() => this.look(), left);
+        const silent = Math.max(secondsSince(this.#lastFrame), (Date.now() - this.#lastFrameDate) / 1000);
+        const left = MISSED_HEARTBEATS * this.#interval - silent;
+        if (left > 0) this.#silence = setTimeout(() => this.look(), left * 1000);
         else this.drop(new Lost("no_answer", `no frame for ${MISSED_HEARTBEATS} heartbeat intervals`));
     }
 
     async #serve() {
-        const hello = await this.#inTime("no connection", this.#connect());
+        const hello = await this.#inTime("no connection", () => this.#connect());
         this.#check();
-        if (hello.heartbeat_interval > 0) this.#interval = hello.heartbeat_interval;
+        this.#interval = heartbeatInterval(hello.heartbeat_interval);
         this.look();
         this.connectionId = hello.connection_id;
         this.#known = Math.max(this.#known, hello.head);
@@ -508,7 +524,8 @@ class Session {
     }
 
     #frame(text) {
-        this.#lastFrame = Date.now();
+        this.#lastFrame = performance.now();
+        this.#lastFrameDate = Date.now();
         const frame = parsed(text);
         if (frame === null) this.#stream.counts.malformed += 1;
         else if (isCount(frame.sequence_number)) this.#numbered(frame, text.length);
@@ -555,7 +572,7 @@ class Session {
             if (fruitless >= FRUITLESS_PAGES)
                 throw new Lost("connection_lost", "the hub's log lacks what it announced");
         }
-        const held = [...this.#held.values()];
+        const held = [...this.#held.values()].sort((a, b) => a.sequence_number - b.sequence_number);
         this.#letGo();
         for (const item of held) {
             this.#stream.take(item, false);
@@ -585,23 +602,27 @@ class Session {
     async #page() {
         for (let tries = 1; ; tries += 1) {
             const { epoch, sequence: since } = this.#stream.cursor;
-            const query = new URLSearchParams({ since, epoch, limit: PAGE_SIZE });
+            const path = `websocket/messages?${new URLSearchParams({ since, epoch, limit: PAGE_SIZE })}`;
             try {
-                return await this.#inTime("no recovery answer", this.#request(`websocket/messages?${query}`));
+                // On a slow line a page may take minutes: only a pause in it is too long.
+                return await this.#inTime("no recovery answer", (onPiece) =>
+                    this.#request(path, { onPiece }),
+                );
             } catch (error) {
                 this.#check();
                 if (error.status !== 429 && error.status !== 503) throw error;
-                await sleep(backoffDelay(tries, error.retryAfter, this.#random));
+                this.#pause = new Pause(backoffDelay(tries, error.retryAfter, this.#random), 0);
+                await this.#pause.over;
                 this.#check();
             }
         }
     }
 
     /** One HTTP exchange. @throws {Lost} anything but a JSON answer with a status of 2xx */
-    async #request(path, options = {}) {
+    async #request(path, { method = "GET", onPiece = () => {} } = {}) {
         const headers = this.#token === null ? {} : { Authorization: `Bearer ${this.#token}` };
         const answer = await fetch(new URL(path, this.#base), {
-            ...options,
+            method,
             headers,
             cache: "no-store",
             redirect: "error",
@@ -609,20 +630,35 @@ class Session {
         }).catch((error) => {
             throw new Lost("attempt_failed", error.message);
         });
-        if (answer.ok) return answer.json();
+        if (answer.ok) return JSON.parse(await this.#text(answer.body, onPiece));
         const reason = answer.status === 401 ? "refused" : "attempt_failed";
         const retryAfter = secondsAsked(answer.headers.get("Retry-After"));
         throw new Lost(reason, `HTTP ${answer.status}`, { status: answer.status, retryAfter });
     }
 
-    /** Wait for `work`, but drop the session when it takes too long. */
+    async #text(body, onPiece) {
+        const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let text = ""; ; ) {
+            const { done, value } = await reader.read();
+            this.#check();
+            if (done) return text;
+            text += value;
+            onPiece();
+        }
+    }
+
+    /** Do `work`, but drop the session when it takes too long. What it is given lets the time begin anew. */
     async #inTime(complaint, work) {
         const late = () => this.drop(new Lost("no_answer", `${complaint} within ${PATIENCE} s`));
-        const timer = setTimeout(late, PATIENCE * 1000);
+        const begin = () => {
+            clearTimeout(this.#patience);
+            this.#patience = setTimeout(late, PATIENCE * 1000);
+        };
+        begin();
         try {
-            return await work;
+            return await work(begin);
         } finally {
-            clearTimeout(timer);
+            clearTimeout(this.#patience);
         }
     }
 
@@ -669,11 +705,13 @@ class Pause {
     }
 }
 
-const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-
 const secondsSince = (moment) => (performance.now() - moment) / 1000;
 
 const isCount = (value) => Number.isSafeInteger(value) && value >= 0;
+
+/** The interval that a hello tells, as far as it makes sense. */
+const heartbeatInterval = (told) =>
+    Math.min(Math.max(Number(told) || DEFAULT_HEARTBEAT, SHORTEST_HEARTBEAT), LONGEST_HEARTBEAT);
 
 /** The JSON object in a frame, or null. */
 function parsed(text) {

@@ -102,6 +102,7 @@ const GAP_REASONS = {
     epoch_changed: "the hub began a new log",
     expired: "the hub kept them for a time, and that is over",
     overwritten: "more came than the hub keeps",
+    undecodable: "what the hub sent is of a kind that this page does not know",
 };
 
 const words = (table, reason) =>
