@@ -42,14 +42,15 @@ class HubLimits:
 
     Attributes:
         max_connections: connections that a valid token (or ticket) has opened.
-        max_pending: connections without one, idle ones included; one more ends the oldest.
+        max_pending: connections without one, idle ones included; one more ends the oldest of the address
+            that has the most.
         max_queue: frames that wait for one full socket; one more closes it (4008).
         max_queue_bytes: bytes that they may have.
         max_send_bytes: the largest body of ``POST /v2/send``.
-        max_send_total: what all such bodies together may take in memory.
+        max_send_total: bytes that have come of such bodies, but for 64 KiB of each, until it is handed on.
         recovery_rate: recovery calls, and WebSockets opened with ``since``, each second.
         recovery_burst: how many of them at once after a quiet time.
-        max_recoveries: recovery answers on their way at the same time.
+        max_recoveries: HTTP recovery answers on their way at once; a quarter for each token's ``sub``.
         heartbeat_interval: between two heartbeats; twice that and 5 s without a byte from a client end it.
         shutdown_spread: over how many seconds clients are spread that come back after a shutdown.
         send_wait: how long a message may wait for its turn to be sent.
@@ -127,8 +128,8 @@ class Hub:
     def shutdown(self) -> None:
         """Begin an orderly end; :func:`serve_hub` returns when it is done (contract H10).
 
-        Nothing more is accepted, sends under way get their answer, every client is told when to
-        come back, what is queued for it goes out, and its connection is closed with 1012.
+        Nothing more is accepted, sends that wait get a truthful answer within 4 s, every client is
+        told when to come back, what is queued for it goes out, and its connection is closed with 1012.
         """
         self._stop.set()
 
