@@ -1,9 +1,6 @@
 """What there is at which path, who may have it, and how much of it."""
 
-import base64
-import binascii
 import math
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -13,7 +10,6 @@ import msgspec
 import trio
 
 from .. import __version__
-from .._continuity import MAX_EPOCH
 from . import _protocol
 from ._door import Visit
 from ._fairness import Memory, Recoveries, Share
@@ -22,6 +18,7 @@ from ._hub import Hub, HubLimits
 from ._metrics import CONTENT_TYPE as METRICS_TYPE
 from ._origins import Origins
 from ._outlet import Outlet
+from ._parameters import UPGRADE, epoch_of, handshake_key, number, single
 from ._sends import Letter, parse_send, send
 from ._socket import Session
 from .auth import Authenticator, Identity, Tickets, Unauthorized
@@ -32,7 +29,6 @@ MODE: Final = "trio-signal-hub"
 #: Who somebody is where there is no key.
 _ANYBODY: Final = Identity("anybody", None)
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _MAX_LIMIT: Final = 100_000
 
 #: How long a body may take to come, in seconds.
@@ -43,8 +39,6 @@ _LAST_ANSWERS: Final = 4.0
 
 #: One subject may have a quarter of all recoveries.
 _PARTS: Final = 4
-
-_UPGRADE: Final = ("Upgrade", "websocket")
 
 #: What trio-websocket reads in place of the client's own request, which has been checked: no header that it
 #: could stumble over, and no token.
@@ -198,8 +192,8 @@ class Routes:
     async def _open_socket(self, call: _Call) -> None:
         """Make a WebSocket of the connection. Whatever is wrong is answered before the upgrade."""
         request, visit = call.request, call.visit
-        ticket, key = _single(request, "ticket"), _handshake_key(request)
-        since, epoch = _number(request, "since"), _epoch(request)
+        ticket, key = single(request, "ticket"), handshake_key(request)
+        since, epoch = number(request, "since"), epoch_of(request)
         if self._hub.stopping:
             raise self._later(503, "the hub is shutting down", self._limits.shutdown_spread)
         # A ticket works once: not before all else is well.
@@ -239,16 +233,16 @@ class Routes:
         """Turn a time of day into one of Trio's clock."""
         if expires_at is None:
             return math.inf
-        # A token that is over, but within the leeway, is good for the whole grace from now on.
-        return trio.current_time() + max(0.0, expires_at - self._wall_clock())
+        # That of a token that is taken within the leeway is over already: its grace begins now.
+        return trio.current_time() + expires_at - self._wall_clock()
 
     def _not_upgraded(self, _: _Call) -> Answer:
-        return problem(426, "this is a WebSocket", headers=(_UPGRADE,))
+        return problem(426, "this is a WebSocket", headers=(UPGRADE,))
 
     def _recover(self, call: _Call) -> Answer:
         identity = self._admit(call)
         request = call.request
-        since, epoch, limit = _number(request, "since"), _epoch(request), _number(request, "limit")
+        since, epoch, limit = number(request, "since"), epoch_of(request), number(request, "limit")
         if since is None:
             raise HttpError(422, "since: give the last sequence number that you have, or 0")
         if limit is not None and not 1 <= limit <= _MAX_LIMIT:
@@ -368,39 +362,3 @@ def _json(status: int, value: object) -> Answer:
 
 def _unauthorized() -> HttpError:
     return HttpError(401, "unauthorized", headers=(("WWW-Authenticate", "Bearer"),))
-
-
-def _single(request: Request, name: str) -> str | None:
-    values = request.query.get(name, [])
-    if len(values) > 1:
-        raise HttpError(422, f"{name}: give it once")
-    return values[0] if values else None
-
-
-def _number(request: Request, name: str) -> int | None:
-    value = _single(request, name)
-    if value is not None and not _NUMBER.fullmatch(value):
-        raise HttpError(422, f"{name}: give a whole number from 0 on")
-    return None if value is None else int(value)
-
-
-def _epoch(request: Request) -> str | None:
-    epoch = _single(request, "epoch")
-    if epoch is not None and not 0 < len(epoch) <= MAX_EPOCH:
-        raise HttpError(422, f"epoch: give 1 to {MAX_EPOCH} characters, or leave it out")
-    return epoch
-
-
-def _handshake_key(request: Request) -> str:
-    """Return the key of a request for a WebSocket, and refuse before the upgrade what cannot become one."""
-    if request.headers.get("sec-websocket-version") != "13":
-        version = ("Sec-WebSocket-Version", "13")
-        raise HttpError(426, "only WebSocket version 13 is spoken", headers=(_UPGRADE, version))
-    key = request.headers.get("sec-websocket-key", "")
-    try:
-        size = len(base64.b64decode(key, validate=True))
-    except (binascii.Error, ValueError):
-        size = 0
-    if size != 16:
-        raise HttpError(400, "Sec-WebSocket-Key: give 16 bytes in base64")
-    return key
