@@ -1,4 +1,4 @@
-"""A fake signal-cli-rest-api for tests of bots and of this library: real bytes, every fault, no real time.
+"""Fake gateways for tests of bots and of this library: real bytes, every fault, no real time.
 
 ::
 
@@ -12,13 +12,15 @@
                 gateway.deliver(text="hello")
                 ...
 
-`FakeGateway` behaves as the real gateway was measured to behave; its methods make the faults. Answers for
+`FakeGateway` behaves as the real gateway was measured to behave: signal-cli-rest-api, or with
+``kind="signal-cli"`` signal-cli's own daemon; its methods make the faults. Answers for
 `FakeGateway.script_send` are made with the functions `ok`, `hang`, `lost`, `rate_limited` and so on; messages
 of every kind with those of `trio_signal.testing.envelopes`. `open_fault_proxy` does harm to the bytes between
 any client and any gateway.
 """
 
 from . import envelopes
+from ._account_state import contact, group
 from ._answers import (
     SendAnswer,
     cut_body,
@@ -33,11 +35,15 @@ from ._answers import (
     rate_limited,
     raw,
     reply,
+    rpc_error,
+    rpc_result,
     slow,
 )
+from ._chunks import chunk
 from ._frames import close_frame, fragmented, server_frame
-from ._gateway import START_TIME, FakeGateway, open_fake_gateway
+from ._gateway import FakeGateway
 from ._listener import MemoryListener
+from ._opening import START_TIME, open_fake_gateway
 from ._proxy import FaultProxy, open_fault_proxy
 from ._records import HttpRequest, LedgerEntry, SendRequest, Statistics
 from ._socket import ReceiveSocket
@@ -55,7 +61,9 @@ __all__ = [
     "SendAnswer",
     "SendRequest",
     "Statistics",
+    "chunk",
     "close_frame",
+    "contact",
     "cut_body",
     "daemon_down",
     "endless",
@@ -63,6 +71,7 @@ __all__ = [
     "error",
     "fragmented",
     "garbage",
+    "group",
     "hang",
     "lost",
     "memory_connection",
@@ -73,6 +82,8 @@ __all__ = [
     "rate_limited",
     "raw",
     "reply",
+    "rpc_error",
+    "rpc_result",
     "server_frame",
     "slow",
 ]

@@ -1,8 +1,9 @@
-"""Answers to POST /v2/send that a test can script, and how each looks on the wire."""
+"""Answers to what is sent that a test can script, and how each looks on the wire of the REST gateway."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ._http import Response
 
@@ -24,12 +25,15 @@ class SendAnswer:
     status: int = 201
     text: str = ""
     tokens: tuple[str, ...] | None = None
-    failed: tuple[Mapping[str, str], ...] = ()
+    failed: tuple[Mapping[str, Any], ...] = ()
     retry_after: str | None = None
     content_type: str | None = None
     data: bytes = b""
     every: float = 0.0
     delay: float = 0.0
+    code: int = 0
+    value: object = None
+    """The result, or the error's data, of a JSON-RPC answer."""
 
     @property
     def sends(self) -> bool:
@@ -48,10 +52,17 @@ class SendAnswer:
             account: the number that sends.
             array: answer as 0.101 and later do, with a list that names the recipients that failed.
         """
-        if self.kind in {"ok", "partial"}:
-            return _accepted(timestamp, self.failed, array=array)
-        if self.kind == "daemon_down":
-            return Response(status=500)
+        match self.kind:
+            case "ok" | "partial":
+                return _accepted(timestamp, self.failed, array=array)
+            case "daemon_down":
+                return Response(status=500)
+            case "rpc_result":
+                return Response(status=200, headers=(JSON_TYPE,), body=go_json(self.value))
+            case _:
+                return self._error(account)
+
+    def _error(self, account: str) -> Response:
         headers = () if self.retry_after is None else (("Retry-After", self.retry_after),)
         if self.kind == "rate_limited":
             body: dict[str, object] = {"error": _RATE_LIMITED.format(self.text)}
@@ -89,7 +100,8 @@ def lost() -> SendAnswer:
 def cut_body(after: int = 0) -> SendAnswer:
     """End the connection while the body is still being read, once ``after`` bytes of it have come.
 
-    Such a request is in `FakeGateway.requests` but not in `FakeGateway.received`.
+    Such a request is in `FakeGateway.requests` but not in `FakeGateway.received`. On signal-cli a send is
+    known by its ``method`` only: if that is not among the first ``after`` bytes, any call is cut.
     """
     return SendAnswer(kind="cut_body", status=after)
 
@@ -100,13 +112,13 @@ def rate_limited(
     message: str = "Failed to send message due to rate limiting",
     retry_after: str | float | None = None,
 ) -> SendAnswer:
-    """429, as signal-cli's error -5 becomes.
+    """429, as signal-cli's error -5 becomes; on signal-cli that error, with the results that belong to it.
 
     Args:
         tokens: challenge tokens; ``[""]`` is a plain limit with nothing to solve, None leaves the field out.
         message: the start of the error text.
         retry_after: a Retry-After header, which the gateway itself never sends but a proxy may: seconds or an
-            HTTP date.
+            HTTP date. On signal-cli the ``retryAfterSeconds`` of each recipient.
     """
     return SendAnswer(
         kind="rate_limited",
@@ -123,7 +135,10 @@ def error(
     *,
     retry_after: str | float | None = None,
 ) -> SendAnswer:
-    """Answer ``{"error": text}``; 400 is what nearly every error of signal-cli becomes."""
+    """Answer ``{"error": text}``; 400 is what nearly every error of signal-cli becomes.
+
+    On signal-cli 400 stands for its error -1; any other status is a proxy's.
+    """
     return SendAnswer(kind="error", status=status, text=text, retry_after=_header(retry_after))
 
 
@@ -144,18 +159,33 @@ def reply(
     )
 
 
+def rpc_error(code: int, message: str, data: object = None) -> SendAnswer:
+    """Answer with a JSON-RPC error of signal-cli's; over REST it is 400 with ``message``, as most become."""
+    return SendAnswer(kind="rpc_error", status=400, text=message, code=code, value=data)
+
+
+def rpc_result(value: object) -> SendAnswer:
+    """Answer with this JSON-RPC result, for `FakeGateway.script`; over REST it is 200 with it as JSON."""
+    return SendAnswer(kind="rpc_result", status=200, value=value)
+
+
 def daemon_down() -> SendAnswer:
-    """500 with an empty body: the gateway's own link to signal-cli is down, nothing was sent."""
+    """500 with an empty body: the gateway's own link to signal-cli is down, nothing was sent.
+
+    On signal-cli itself there is no process behind the process: the connection ends without an answer.
+    """
     return SendAnswer(kind="daemon_down", status=500)
 
 
-def partial(failed: Sequence[Mapping[str, str]]) -> SendAnswer:
+def partial(failed: Sequence[Mapping[str, Any]]) -> SendAnswer:
     """201 that names recipients which failed.
 
-    Up to 0.100 the gateway does not show them, and neither does the fake: plain 201.
+    Up to 0.100 the gateway does not show them, and neither does the fake: plain 201. signal-cli names them
+    among all others; where they are all, it answers with the error that fits.
 
     Args:
-        failed: each as ``{"number": …, "uuid": …, "reason": "UNREGISTERED_FAILURE"}``.
+        failed: each as ``{"number": …, "uuid": …, "reason": "UNREGISTERED_FAILURE"}``; for signal-cli also
+            with ``token`` and ``retryAfterSeconds``.
     """
     return SendAnswer(kind="partial", failed=tuple(failed))
 
@@ -188,7 +218,7 @@ def go_json(value: object) -> bytes:
     return text.encode()
 
 
-def _accepted(timestamp: int, failed: Sequence[Mapping[str, str]], *, array: bool) -> Response:
+def _accepted(timestamp: int, failed: Sequence[Mapping[str, Any]], *, array: bool) -> Response:
     body: dict[str, object] = {"timestamp": str(timestamp)}
     if array and failed:
         body["errors"] = {"recipients": [dict(recipient) for recipient in failed]}

@@ -1,50 +1,32 @@
 """The state of one fake gateway, which its connections share."""
 
-import ssl
+import json
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import trio
 
+from ._account_state import AccountState
 from ._answers import SendAnswer, daemon_down, error, ok
+from ._chunks import event_frame, torn_event
+from ._config import Config
 from ._dial_faults import DialFaults
 from ._door import Door
+from ._event_stream import EventStream
 from ._frames import fragmented, server_frame
 from ._link import Link
+from ._mailbox import Letter, PostOffice, java_json
 from ._records import Records, SendRequest
 from ._socket import Outgoing, ReceiveSocket, Room
 from ._streams import Transport
+from ._websocket_receiver import WebSocketReceiver
 
 EXIT_AFTER = 30.1
 """Seconds without signal-cli after which the gateway gives up and exits (measured)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """What `open_fake_gateway` was called with."""
-
-    account: str
-    accounts: tuple[str, ...]
-    version: str
-    mode: str
-    base_path: str
-    answer_delay: float
-    ping_period: float
-    lose_bursts: bool
-    hide: Mapping[str, int]
-    require_header: tuple[str, str] | None
-    ssl_context: ssl.SSLContext | None
-    start_time: float
-
-    @property
-    def answers_array(self) -> bool:
-        """Whether /v2/send answers a list: from 0.101 on, and for names (``HEAD``, ``unset``)."""
-        parts = self.version.split(".")
-        if not all(part.isdecimal() for part in parts):
-            return True
-        return tuple(int(part) for part in parts) >= (0, 101)
+STOP_GRACE = 2.0
+"""Seconds that signal-cli gives to requests in work when it is told to stop."""
 
 
 class Core:
@@ -55,7 +37,10 @@ class Core:
         self.nursery = nursery
         self.records = Records()
         self.links: dict[Link, None] = {}  # in order of arrival, so that one run is like the other
-        self.room = Room(self.records, config.ping_period, trio.Lock() if config.lose_bursts else None)
+        period = config.keep_alive if config.is_signal_cli else config.ping_period
+        self.room = Room(self.records, period, trio.Lock() if config.lose_bursts else None)
+        self.office = PostOffice(config, self.room, nursery, frames=self._frames, now=self.now)
+        self.state = AccountState()
         self.dial_faults = DialFaults()
         self.scripts: deque[SendAnswer] = deque()
         self.other_scripts: dict[str, deque[SendAnswer]] = {}
@@ -94,10 +79,26 @@ class Core:
         """Note a receive socket whose handshake is being answered: it is a consumer from now on."""
         self.records.counters.handshakes += 1
         number = self.records.counters.handshakes
-        sock = ReceiveSocket(self.room, link, number=number, account=account, headers=headers)
+        sock = WebSocketReceiver(self.room, link, number=number, account=account, headers=headers)
         self.room.sockets.append(sock)
         self.records.changed()
         return sock
+
+    def new_stream(self, link: Link, account: str, headers: Mapping[str, str]) -> EventStream:
+        """Note an event stream that is being opened; empty ``account`` for all."""
+        self.records.counters.handshakes += 1
+        stream = EventStream(
+            self.room,
+            link,
+            number=self.records.counters.handshakes,
+            account=account,
+            headers=headers,
+            accounts=(account,) if account else self.config.accounts,
+            on_leave=self.office.left,
+        )
+        self.room.sockets.append(stream)
+        self.records.changed()
+        return stream
 
     def end_all(self) -> None:
         """End every connection, as when the process dies: no close frame, no answer."""
@@ -126,7 +127,7 @@ class Core:
         self.other_scripts.clear()
         self.set_slice_size(None)
         self.cut_next, self.fragment_next, self.duplicates = None, False, 0
-        if not self.daemon_up and self.door.is_open:
+        if not self.daemon_up and (self.door.is_open or self.config.is_signal_cli):
             self.daemon_back()
         self.unstall()
 
@@ -135,13 +136,45 @@ class Core:
         self.room.stalled = False
         for sock in self.room.sockets:
             sock.release()
+        self.office.go_on()
         self.records.changed()
 
     # --- delivering ---
 
     def consumers(self, account: str | None) -> Sequence[ReceiveSocket]:
         """Receive sockets of ``account`` (of any for None) that are not closing."""
-        return [s for s in self.room.sockets if not s.is_closing and account in (None, s.account)]
+        return [
+            sock
+            for sock in self.room.sockets
+            if not sock.is_closing and (account is None or sock.receives(account))
+        ]
+
+    def deliver(
+        self, frame: Mapping[str, Any], *, account: str, timestamp: int | None, restamp: bool
+    ) -> bytes:
+        """Let signal-cli have a message, as ``frame`` says, and return its JSON.
+
+        Args:
+            frame: the whole of it, with ``envelope`` and ``account``.
+            account: the receiving account.
+            timestamp: of the envelope, for the ledger.
+            restamp: whether a message that has to wait gets the time of its delivery.
+        """
+        if not self.config.is_signal_cli:
+            payload = json.dumps(frame).encode()
+            self.fan_out(payload, account=account, timestamp=timestamp)
+            return payload
+        payload = java_json(frame)
+        letter = Letter(payload, timestamp, frame if restamp else None)
+        self.office.put(account, letter)
+        return payload
+
+    def deliver_raw(self, payload: bytes, *, account: str | None) -> None:
+        """Give ``payload`` as it is to who receives for ``account``, or to all (None)."""
+        if self.config.is_signal_cli:
+            self.office.put(account or self.config.account, Letter(payload, to_all=account is None))
+        else:
+            self.fan_out(payload, account=account)
 
     def fan_out(self, payload: bytes, *, account: str | None, timestamp: int | None = None) -> None:
         """Give a message to all who receive for ``account``, or to all; lose it if nobody does."""
@@ -165,10 +198,13 @@ class Core:
                 sock.offer([Outgoing(b"")])
 
     def _frames(self, payload: bytes, timestamp: int | None) -> list[Outgoing]:
+        in_pieces, whole = (
+            (torn_event, event_frame) if self.config.is_signal_cli else (fragmented, server_frame)
+        )
         if self.cut_next is not None:
             after, self.cut_next = self.cut_next, None
-            return [Outgoing(server_frame(payload)[:after], then="end")]
-        build, self.fragment_next = (fragmented if self.fragment_next else server_frame), False
+            return [Outgoing(whole(payload)[:after], then="end")]
+        build, self.fragment_next = (in_pieces if self.fragment_next else whole), False
         item = Outgoing(build(payload), timestamp, message=True)
         if self.duplicates:
             self.duplicates -= 1
@@ -204,28 +240,68 @@ class Core:
         return len(self._in_flight)
 
     def daemon_lost(self, seconds: float | None) -> None:
-        """Take signal-cli away; the gateway exits when that lasts over `EXIT_AFTER`."""
-        self.daemon_up = False
-        for lost in self._in_flight.values():
-            lost.set()
+        """Take signal-cli away; the REST gateway exits when that lasts over `EXIT_AFTER`.
+
+        signal-cli's own daemon is gone itself, with all its connections.
+        """
         self._outage.cancel()
         self._outage = trio.CancelScope()
+        self.daemon_up = False
+        if self.config.is_signal_cli:
+            self._end_process()
+            if seconds is None:
+                return
+        else:
+            for lost in self._in_flight.values():
+                lost.set()
         self.nursery.start_soon(self._outlast, self._outage, seconds)
 
     def daemon_back(self) -> None:
         """Bring signal-cli back."""
         self._outage.cancel()
         self.daemon_up = True
+        if self.config.is_signal_cli:
+            self.open()
+
+    def open(self) -> None:
+        """Listen, with signal-cli there.
+
+        Raises:
+            OSError: the port was taken meanwhile.
+        """
+        self.door.open()
+        self.office.restart()
 
     def die(self) -> None:
         """End the gateway's process: every connection ends, new ones are refused."""
         self._outage.cancel()
+        if self.config.is_signal_cli:
+            self.daemon_up = True  # What has ended for good is not merely away, and does not heal.
+        self._end_process()
+
+    def stop_gracefully(self) -> None:
+        """End signal-cli as SIGTERM does: streams get their last chunk, requests in work `STOP_GRACE`."""
+        self._outage.cancel()
         self.door.close()
+        self.office.crash()
+        for stream in self.office.streams("", everybody=True):
+            stream.finish()
+        self.nursery.start_soon(self._linger, tuple(self.links))
+
+    def _end_process(self) -> None:
+        self.door.close()
+        self.office.crash()
         self.end_all()
+
+    async def _linger(self, links: Sequence[Link]) -> None:
+        with trio.move_on_after(STOP_GRACE):
+            await self.records.until(lambda: not any(link.is_busy and link in self.links for link in links))
+        for link in links:
+            link.end()
 
     async def _outlast(self, scope: trio.CancelScope, seconds: float | None) -> None:
         with scope:
-            if seconds is None or seconds > EXIT_AFTER:
+            if seconds is None or (seconds > EXIT_AFTER and not self.config.is_signal_cli):
                 await trio.sleep(EXIT_AFTER)
                 self.die()
             else:

@@ -39,7 +39,8 @@ class Faults:
             retry_after: the Retry-After header: seconds or an HTTP date.
             body: default: a small page of HTML.
             times: how many requests.
-            on: WebSocket handshakes (``"receive"``), other requests (``"http"``) or ``"any"``.
+            on: WebSocket handshakes and requests for events (``"receive"``), other requests (``"http"``) or
+                ``"any"``.
         """
         headers: Mapping[str, str] = {} if retry_after is None else {"Retry-After": str(retry_after)}
         response = proxy_response(status, body=body, headers=headers)
@@ -60,7 +61,13 @@ class Faults:
     # --- open receive sockets, all of them; `connections` has each ---
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
-        """Close every receive socket with a close frame, after what is queued; see `ReceiveSocket.close`."""
+        """Close every receive socket with a close frame, after what is queued; see `ReceiveSocket.close`.
+
+        Raises:
+            ValueError: signal-cli's event streams have no close frames; `FakeGateway.terminate` ends them.
+        """
+        if self._core.config.is_signal_cli:
+            raise ValueError("event streams have no close frames: use drop(), reset() or terminate()")
         for sock in self._core.consumers(None):
             sock.close(code, reason)
 
@@ -88,7 +95,7 @@ class Faults:
 
         HTTP works, and clients' pings are answered at once, so that they do not show it. Sockets that are
         opened meanwhile are stalled too. Of what is delivered meanwhile each socket keeps one message and
-        loses the rest (measured).
+        loses the rest (measured). On signal-cli nothing is lost: everything waits, keep-alives too.
         """
         self._core.room.stalled = True
 
@@ -97,7 +104,10 @@ class Faults:
         self._core.unstall()
 
     def send_frame(self, data: bytes) -> None:
-        """Write bytes as they are to every receive socket: see `server_frame` for building bad ones."""
+        """Write bytes as they are to every receive socket: see `server_frame` for building bad ones.
+
+        On an event stream they go behind what is being written: see `chunk`.
+        """
         for sock in self._core.consumers(None):
             sock.send_frame(data)
 
@@ -108,7 +118,7 @@ class Faults:
         self._core.cut_next = after
 
     def fragment(self) -> None:
-        """Deliver the next message in three fragments with a ping between them."""
+        """Deliver the next message in three fragments with a ping between them; an event in three chunks."""
         self._core.fragment_next = True
 
     def duplicate(self, times: int = 1) -> None:
@@ -122,9 +132,9 @@ class Faults:
     # --- sends ---
 
     def script_send(self, *answers: SendAnswer) -> None:
-        """Queue what the next POSTs to /v2/send get, one each; after that they get `ok` again.
+        """Queue what the next sends, reactions and deletions get, one each; after that they get `ok` again.
 
-        A send that the gateway itself refuses (400), or that comes while signal-cli is away, takes none.
+        One that the gateway itself refuses, or that comes while signal-cli is away, takes none.
         """
         self._core.scripts.extend(answers)
 
@@ -132,7 +142,9 @@ class Faults:
         """Queue what the next requests to another path get: `reply` with any content, `hang`, `error`, ….
 
         Args:
-            request: method and path as in ``"GET /v1/accounts"``, base path included, without a query.
+            request: method and path as in ``"GET /v1/accounts"``, base path included, without a query; or a
+                method of signal-cli's JSON-RPC, as in ``"RPC listGroups"``, of any kind, sends included. For
+                those there are `rpc_result` and `rpc_error`, and `ok` is the ordinary answer.
             answers: one for each request.
         """
         self._core.other_scripts.setdefault(request, type(self._core.scripts)()).extend(answers)
@@ -143,6 +155,8 @@ class Faults:
         As measured: sends get 500 with an empty body, those in flight are never answered, receive sockets
         stay open and silent (what is delivered is lost). If it lasts over 30 s the gateway exits: every
         connection ends without a close frame and new ones are refused until `FakeGateway.start`.
+
+        With ``kind="signal-cli"`` there is one process, and this is `FakeGateway.kill` with a later start.
         """
         self._core.daemon_lost(seconds)
 

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ._gateway import FakeGateway, open_fake_gateway
+from ._gateway import FakeGateway
+from ._opening import open_fake_gateway
 from ._proxy import FaultProxy, open_fault_proxy
 
 

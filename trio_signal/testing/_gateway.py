@@ -1,34 +1,29 @@
 """The fake gateway's public face: what bot authors use in their tests."""
 
-import json
-import ssl
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import trio
 
 from . import envelopes
 from ._answers import go_json
-from ._core import Config, Core
-from ._door import Door, lone_exception
+from ._core import Core
 from ._faults import Faults
 from ._records import HttpRequest, LedgerEntry, SendRequest, Statistics
-from ._serve import serve
 from ._socket import ReceiveSocket
 from ._streams import MemoryStream
-
-START_TIME = 1_795_302_674.0
-"""When a fake gateway's clock starts, in seconds since the epoch: that of the recordings."""
 
 _MEMORY_PORT = 8080
 
 
-class FakeGateway(Faults):
-    """A signal-cli-rest-api in json-rpc mode, as measured, with every fault that was seen or is to be feared.
+_SERVER_STAMPS = {"serverReceivedTimestamp", "serverDeliveredTimestamp"}
 
-    Made by `open_fake_gateway`. Clients reach it at `url` over TCP, or in memory through `connect`.
+
+class FakeGateway(Faults):
+    """A gateway as measured, with every fault that was seen or is to be feared.
+
+    It is a signal-cli-rest-api in json-rpc mode, or signal-cli's own daemon (``kind="signal-cli"``). Made by
+    `open_fake_gateway`. Clients reach it at `url` over TCP, or in memory through `connect`.
     """
 
     def __init__(self, core: Core, host: str) -> None:
@@ -69,22 +64,22 @@ class FakeGateway(Faults):
 
     @property
     def received(self) -> Sequence[SendRequest]:
-        """Every POST /v2/send whose whole body came in, in order of arrival."""
+        """All that was sent into chats and came in whole, reactions and deletions too, in order."""
         return self._core.records.received
 
     @property
     def requests(self) -> Sequence[HttpRequest]:
-        """Every HTTP request, handshakes included."""
+        """Every HTTP request, handshakes and event streams included."""
         return self._core.records.requests
 
     @property
     def connections(self) -> Sequence[ReceiveSocket]:
-        """The receive sockets open now, in order of opening; half-open ones are among them."""
+        """The receive sockets or event streams open now, in order of opening, half-open ones included."""
         return tuple(self._core.room.sockets)
 
     @property
     def handshakes(self) -> int:
-        """Receive sockets opened so far."""
+        """Receive sockets or event streams opened so far."""
         return self._core.records.counters.handshakes
 
     @property
@@ -98,8 +93,23 @@ class FakeGateway(Faults):
 
     @property
     def attachments(self) -> dict[str, bytes]:
-        """What GET /v1/attachments/{id} gives; put in what a client is to find."""
+        """What GET /v1/attachments/{id} or ``getAttachment`` gives; put in what a client is to find."""
         return self._core.attachments
+
+    @property
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """The groups by internal id (base64), as signal-cli lists them: see `group` for making one."""
+        return self._core.state.groups
+
+    @property
+    def contacts(self) -> dict[str, dict[str, Any]]:
+        """The contacts by number or UUID, as signal-cli lists them: see `contact`."""
+        return self._core.state.contacts
+
+    @property
+    def profiles(self) -> dict[str, dict[str, Any]]:
+        """What the accounts have set as their profiles: ``givenName``, ``about``, ``hasAvatar``."""
+        return self._core.state.profiles
 
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters."""
@@ -112,6 +122,7 @@ class FakeGateway(Faults):
             sends=len(core.records.received),
             sends_in_flight=core.sends_in_flight,
             delivered=len(core.records.ledger),
+            kept=core.office.kept,
         )
 
     # --- waiting; all are checkpoints, and cancelling them only ends the waiting ---
@@ -145,8 +156,9 @@ class FakeGateway(Faults):
     async def wait_delivered(self) -> None:
         """Wait until all that was delivered has been written to the sockets that are still open."""
         room = self._core.room
+        office = self._core.office
         await self._core.records.until(
-            lambda: all(sock.is_idle or sock.is_half_open for sock in room.sockets)
+            lambda: office.is_settled and all(sock.is_idle or sock.is_half_open for sock in room.sockets)
         )
 
     # --- delivering ---
@@ -166,7 +178,8 @@ class FakeGateway(Faults):
         """Deliver a message to all who receive for ``account``, as signal-cli does, and return its JSON.
 
         If nobody does, it is lost for good, as with the real gateway; `Statistics.dropped_without_consumer`
-        counts it.
+        counts it. signal-cli itself, unless ``on-start``, leaves it on Signal's server (`Statistics.kept`)
+        and delivers it to the next event stream, with the time of that as its ``serverDeliveredTimestamp``.
 
         Args:
             envelope: made with `trio_signal.testing.envelopes`; default: a text message
@@ -181,20 +194,22 @@ class FakeGateway(Faults):
         stamp = timestamp or self._core.next_timestamp()
         if envelope is None:
             envelope = envelopes.text(text, sender=sender, group=group, **more)
-        complete = envelopes.stamped(envelope, stamp)
-        receiver = account or self.account
-        payload = json.dumps({"envelope": complete, "account": receiver}).encode()
-        self._core.fan_out(payload, account=receiver, timestamp=complete.get("timestamp"))
-        return payload
+        return self._deliver(envelope, stamp, account)
 
     def deliver_raw(self, data: bytes | str, *, account: str | None = None, to_all: bool = False) -> bytes:
-        """Deliver the content of a text frame as it is, to who receives for ``account``, or to everybody."""
+        """Deliver the content of a text frame as it is, to who receives for ``account``, or to everybody.
+
+        On signal-cli it is the data of an event; each line of it becomes a field of its own.
+        """
         payload = data.encode() if isinstance(data, str) else data
-        self._core.fan_out(payload, account=None if to_all else account or self.account)
+        self._core.deliver_raw(payload, account=None if to_all else account or self.account)
         return payload
 
     def deliver_error(self, text: str) -> bytes:
-        """Deliver ``{"error": text}`` to everybody, whatever their number, as a daemon's error becomes."""
+        """Deliver ``{"error": text}`` to everybody, whatever their number, as a daemon's error becomes.
+
+        signal-cli itself never does that.
+        """
         return self.deliver_raw(go_json({"error": text}), to_all=True)
 
     def deliver_exception(
@@ -206,16 +221,10 @@ class FakeGateway(Faults):
         account: str | None = None,
     ) -> bytes:
         """Deliver what a message becomes that cannot be decrypted: an envelope without content."""
-        stamp = self._core.next_timestamp()
-        receiver = account or self.account
-        frame = {
-            "envelope": envelopes.envelope(sender=sender, timestamp=stamp),
-            "exception": {"message": message, "type": type},
-            "account": receiver,
-        }
-        payload = json.dumps(frame).encode()
-        self._core.fan_out(payload, account=receiver, timestamp=stamp)
-        return payload
+        failed = {"exception": {"message": message, "type": type}}
+        return self._deliver(
+            envelopes.envelope(sender=sender), self._core.next_timestamp(), account, **failed
+        )
 
     # --- the process ---
 
@@ -231,10 +240,25 @@ class FakeGateway(Faults):
         """
         await trio.lowlevel.checkpoint()
         self._core.daemon_back()
-        self._core.door.open()
+        self._core.open()
+
+    def terminate(self) -> None:
+        """End as by SIGTERM. The REST gateway does not know it: see `kill`.
+
+        signal-cli refuses new connections, ends each event stream with its last chunk, answers what is in
+        work (for up to 2 s), and is gone (measured). A message that is being written is written again by the
+        next process.
+        """
+        if self._core.config.is_signal_cli:
+            self._core.stop_gracefully()
+        else:
+            self._core.die()
 
     def kill(self) -> None:
-        """Die as the real gateway does by any signal: connections get a bare end, new ones are refused."""
+        """Die as the real gateway does by any signal: connections get a bare end, new ones are refused.
+
+        What signal-cli has left on Signal's server stays there, and what it was writing is written again.
+        """
         self._core.die()
 
     async def restart(self, down_for: float = 0.0) -> None:
@@ -242,6 +266,21 @@ class FakeGateway(Faults):
         self.kill()
         await trio.sleep(down_for)
         await self.start()
+
+    def _deliver(self, envelope: Mapping[str, Any], stamp: int, account: str | None, **more: Any) -> bytes:
+        own = {key: envelope[key] for key in _SERVER_STAMPS if envelope.get(key) is not None}
+        complete = envelopes.stamped(envelope, stamp)
+        on_server = self._core.config.is_signal_cli and envelope.keys() >= _SERVER_STAMPS
+        if on_server:
+            now = round(self._core.now() * 1000)
+            complete |= dict.fromkeys(_SERVER_STAMPS, now) | own
+        receiver = account or self.account
+        return self._core.deliver(
+            {"envelope": complete, **more, "account": receiver},
+            account=receiver,
+            timestamp=complete.get("timestamp"),
+            restamp=on_server and "serverDeliveredTimestamp" not in own,
+        )
 
     def _live(self, account: str | None) -> Sequence[ReceiveSocket]:
         return [sock for sock in self._core.consumers(account) if not sock.is_half_open]
@@ -251,87 +290,3 @@ class FakeGateway(Faults):
         secure = "s" if config.ssl_context is not None else ""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{scheme}{secure}://{host}:{self.port or _MEMORY_PORT}{config.base_path}"
-
-
-@asynccontextmanager
-async def open_fake_gateway(
-    account: str = "+15550001",
-    *,
-    version: str = "0.100",
-    accounts: Iterable[str] | None = None,
-    mode: str = "json-rpc",
-    host: str = "127.0.0.1",
-    port: int | None = 0,
-    ssl_context: ssl.SSLContext | None = None,
-    base_path: str = "",
-    answer_delay: float = 0.0,
-    ping_period: float = 54.0,
-    lose_bursts: bool = False,
-    hide: Iterable[str] = (),
-    require_header: tuple[str, str] | None = None,
-    start_time: float = START_TIME,
-) -> AsyncGenerator[FakeGateway]:
-    """Run a fake signal-cli-rest-api for the length of an ``async with``.
-
-    It uses Trio's clock only, so that a test under pytest-trio's ``autojump_clock`` needs no real time and
-    gets the same timestamps each time. Leaving the context closes everything at once.
-
-    Under a virtual clock send what is larger than about 100 kB through `FakeGateway.connect`: TCP takes real
-    time for it, in which the clock jumps and deadlines pass.
-
-    Args:
-        account: the number that `FakeGateway.deliver` delivers to.
-        version: what /v1/about says. Up to ``0.100`` /v2/send answers an object, from ``0.101`` on an array.
-        accounts: what /v1/accounts lists, and who may send; default: ``account`` alone.
-        mode: what /v1/about says; in any mode but ``"json-rpc"`` the receive path answers 200 with a list, no
-            WebSocket.
-        host: the address to listen on: an IP address, not a name, since looking that up takes a thread and
-            real time.
-        port: the TCP port, 0 for any; None for memory only, reached through `FakeGateway.connect`.
-        ssl_context: serve TLS with it, in memory too.
-        base_path: a path in front of all others, such as ``"/signal"``.
-        answer_delay: seconds that signal-cli takes for a send.
-        ping_period: seconds between the gateway's pings on each receive socket.
-        lose_bursts: lose what the real gateway loses: messages that come while a writer is busy (section 4 of
-            the measurements), and those that come between the 101 and the registering of the consumer; and
-            have one client that does not read stop delivery to all.
-        hide: paths that a proxy in front hides: 404, or the status that a mapping gives.
-        require_header: name and value of a header without which everything is answered with 401.
-        start_time: the gateway's wall clock at the start, in seconds since the epoch.
-
-    Raises:
-        OSError: it cannot listen there.
-        ValueError: ``base_path`` does not start with a slash, or ends with one.
-    """
-    if base_path and (not base_path.startswith("/") or base_path.endswith("/")):
-        raise ValueError(f"base_path must look like '/signal', not {base_path!r}")
-    config = Config(
-        account=account,
-        accounts=(account,) if accounts is None else tuple(accounts),
-        version=version,
-        mode=mode,
-        base_path=base_path,
-        answer_delay=answer_delay,
-        ping_period=ping_period,
-        lose_bursts=lose_bursts,
-        hide=_hidden(hide),
-        require_header=require_header,
-        ssl_context=ssl_context,
-        start_time=start_time,
-    )
-    async with lone_exception(), trio.open_nursery() as nursery:
-        core = Core(config, nursery)
-        core.door = Door(partial(serve, core), nursery, host=host, port=port)
-        core.door.open()
-        try:
-            yield FakeGateway(core, host)
-        finally:
-            core.door.shut()
-            core.end_all()
-            nursery.cancel_scope.cancel()
-
-
-def _hidden(paths: Iterable[str]) -> dict[str, int]:
-    if isinstance(paths, Mapping):
-        return dict(cast(Mapping[str, int], paths))
-    return dict.fromkeys(paths, 404)

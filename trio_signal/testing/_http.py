@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Protocol
 
 import h11
 import trio
@@ -66,6 +67,14 @@ class Response:
         return "\r\n".join((*lines, "", "")).encode() + (b"" if head_only else self.body)
 
 
+class Rendered(Protocol):
+    """Any answer that can be written."""
+
+    def render(self, date: float, *, close: bool = False, head_only: bool = False) -> bytes:
+        """Return the bytes on the wire: see `Response.render`."""
+        ...
+
+
 class RequestReader:
     """Reads one request after the other from a stream.
 
@@ -78,6 +87,7 @@ class RequestReader:
         self._rest = b""
         self._request = h11.Connection(h11.SERVER)
         self._due = math.inf
+        self._parts: list[bytes] = []
         self.keep_alive = True
 
     async def head(self) -> HttpRequest | None:
@@ -109,8 +119,8 @@ class RequestReader:
         """
         if self._request.they_are_waiting_for_100_continue:
             await self._stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-        parts: list[bytes] = []
-        size = 0
+        parts, self._parts = self._parts, []
+        size = sum(map(len, parts))
         while isinstance(event := await self._next_event(), h11.Data):
             parts.append(bytes(event.data))
             size += len(event.data)
@@ -119,12 +129,17 @@ class RequestReader:
         self._rest = self._request.trailing_data[0]
         return b"".join(parts)
 
-    async def body_up_to(self, enough: int) -> None:
-        """Read until ``enough`` bytes of the body have come, or all; the connection is of no use then."""
+    async def body_up_to(self, enough: int) -> bytes:
+        """Read until ``enough`` bytes of the body have come, or all of it; `body` gives them again.
+
+        A checkpoint.
+        """
         await trio.lowlevel.checkpoint()
         size = 0
         while size < enough and isinstance(event := await self._next_event(), h11.Data):
+            self._parts.append(bytes(event.data))
             size += len(event.data)
+        return b"".join(self._parts)
 
     @property
     def rest(self) -> bytes:

@@ -18,6 +18,8 @@ class Link:
         self.stream: trio.abc.Stream = transport
         self.scope = trio.CancelScope()
         self.slice_size = slice_size
+        self.is_busy = False
+        """Whether a request is in work here."""
         self._sending = trio.Lock()
 
     async def send(self, data: bytes) -> None:

@@ -1,8 +1,9 @@
 """What the fake gateway has seen and done, and how to wait for more of it."""
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import trio
 
@@ -26,12 +27,15 @@ class HttpRequest:
         return self.target.partition("?")[0]
 
 
+SendKind = Literal["send", "reaction", "remote_delete"]
+
+
 @dataclass(eq=False)
 class SendRequest:
-    """One POST /v2/send whose whole body came in."""
+    """One request to send something into a chat, whose whole body came in; edits are sends."""
 
     body: dict[str, Any]
-    """The JSON object sent; empty when it was none."""
+    """The JSON object sent, or the params of the JSON-RPC request; empty when it was none."""
     headers: Mapping[str, str] = field(repr=False)
     """Names in lower case."""
     time: float
@@ -42,27 +46,47 @@ class SendRequest:
     """Milliseconds since the epoch, given by signal-cli; None when it did not send the message."""
     answered: bool = False
     """Whether the last byte of the answer was written."""
+    kind: SendKind = "send"
+    path_number: str = field(default="", repr=False)
+    """The account, where the path of the request tells it."""
 
     @property
     def number(self) -> str:
         """The sending account."""
-        return str(self.body.get("number") or "")
+        return self.path_number or str(self.body.get("number") or self.body.get("account") or "")
 
     @property
     def recipients(self) -> list[str]:
-        """To whom; ``recipient`` is the gateway's other name for a single one."""
-        several: list[str] = list(self.body.get("recipients") or ())
-        alone = self.body.get("recipient")
-        return several or ([alone] if alone else [])
+        """To whom: numbers, UUIDs, usernames, and groups as ``group.…``, on either kind of gateway."""
+        people = values_of(self.body, "recipients") or values_of(self.body, "recipient")
+        people += values_of(self.body, "username")
+        groups = values_of(self.body, "groupId") or values_of(self.body, "group-id")
+        names = [person.removeprefix("u:") for person in people]
+        return [*names, *(group_recipient(group) for group in groups)]
 
     @property
     def message(self) -> str:
-        """The text."""
-        return str(self.body.get("message") or "")
+        """The text; of a reaction the emoji."""
+        key = {"send": ("message",), "reaction": ("reaction", "emoji"), "remote_delete": ()}[self.kind]
+        return next((str(self.body[name]) for name in key if self.body.get(name)), "")
+
+
+def values_of(body: Mapping[str, Any], name: str) -> list[str]:
+    """Return the strings under ``name``, alone or in a list, or under its plural, as signal-cli reads."""
+    value: Any = body.get(name, body.get(f"{name}s"))
+    if value is None or value == "":
+        return []
+    many = cast("list[object]", value) if isinstance(value, list) else [value]
+    return [str(each) for each in many]
+
+
+def group_recipient(internal_id: str) -> str:
+    """Return the ``group.…`` that the REST gateway, and this library, call a group."""
+    return f"group.{base64.b64encode(internal_id.encode()).decode()}"
 
 
 class LedgerEntry(NamedTuple):
-    """One message frame whose last byte was written to a receive socket."""
+    """One message whose last byte was written to a receive socket, or to an event stream."""
 
     timestamp: int | None
     """Of the envelope; None for frames sent with `deliver_raw` and the like."""
@@ -82,7 +106,7 @@ class Statistics:
     refused: int = 0
     """Connections refused in memory, or reset on arrival; the kernel's own refusals are not seen."""
     sends: int = 0
-    """POST /v2/send that came in whole."""
+    """Requests to send something into a chat that came in whole."""
     sends_in_flight: int = 0
     most_sends_in_flight: int = 0
     """The real gateway crashes under parallel sends: over 1 is a fault of the client."""
@@ -92,6 +116,8 @@ class Statistics:
     """Messages lost for good since no socket of their number was open."""
     dropped_daemon_down: int = 0
     """Messages lost since signal-cli was away."""
+    kept: int = 0
+    """Messages that wait on Signal's server now, since nobody receives them from signal-cli."""
     lost_in_burst: int = 0
     """Copies lost since the socket's writer was busy (``lose_bursts``)."""
     lost_in_stall: int = 0
@@ -99,8 +125,9 @@ class Statistics:
     lost_to_full_queue: int = 0
     """Copies lost since a client did not read and its queue was full."""
     lost_to_half_open: int = 0
-    """Copies for sockets that are open only in the gateway's eyes."""
+    """Copies for sockets and event streams that were open only in the gateway's eyes, or ended meanwhile."""
     pings_sent: int = 0
+    """Pings on WebSockets, keep-alives on event streams."""
     pongs_received: int = 0
     pings_received: int = 0
 

@@ -11,6 +11,7 @@ from ._core import Core
 from ._dial_faults import proxy_response
 from ._http import Response
 from ._records import HttpRequest
+from ._rest_operations import is_operation
 
 SEND = "/v2/send"
 
@@ -41,41 +42,43 @@ def is_handshake(request: HttpRequest) -> bool:
     return "websocket" in _tokens(request, "upgrade")
 
 
-def is_send(core: Core, request: HttpRequest) -> bool:
-    """Whether ``request`` is a POST /v2/send that gets as far as the gateway."""
-    return request.method == "POST" and _inside(core, request) == SEND and _barrier(core, request) is None
+def path_of(core: Core, request: HttpRequest) -> str:
+    """Return the path behind the base path if ``request`` gets as far as the gateway, else ``""``."""
+    return inside(core, request) if barrier(core, request) is None else ""
 
 
 def route(core: Core, request: HttpRequest) -> Response | Upgrade:
     """Answer everything but POST /v2/send."""
-    if (stopped := _barrier(core, request)) is not None:
+    if (stopped := barrier(core, request)) is not None:
         return stopped
-    path = _inside(core, request)
+    path = inside(core, request)
     answer = _find(core, request, path)
     if answer is None and len(path) > 1 and path.endswith("/"):
         return _redirect(request, path) if _exists(core, request, path[:-1]) else NOT_FOUND
     return answer or NOT_FOUND
 
 
-def _barrier(core: Core, request: HttpRequest) -> Response | None:
+def barrier(core: Core, request: HttpRequest) -> Response | None:
     """What a proxy in front of the gateway refuses: no credentials, a hidden path, another base path."""
     wanted = core.config.require_header
     if wanted is not None and request.headers.get(wanted[0].lower()) != wanted[1]:
         return proxy_response(401, headers={"WWW-Authenticate": "Bearer"})
-    path = _inside(core, request)
+    path = inside(core, request)
     if path in core.config.hide:
         return proxy_response(core.config.hide[path])
     return None if path else NOT_FOUND
 
 
-def _inside(core: Core, request: HttpRequest) -> str:
+def inside(core: Core, request: HttpRequest) -> str:
     """The path behind the base path, or an empty string."""
     base = core.config.base_path
     return request.path.removeprefix(base) if request.path.startswith(f"{base}/") else ""
 
 
 def _exists(core: Core, request: HttpRequest, path: str) -> bool:
-    return (request.method, path) == ("POST", SEND) or _find(core, request, path) is not None
+    if (request.method, path) == ("POST", SEND) or is_operation(request.method, path):
+        return True
+    return _find(core, request, path) is not None
 
 
 def _find(core: Core, request: HttpRequest, path: str) -> Response | Upgrade | None:
@@ -156,8 +159,6 @@ def _receive(core: Core, request: HttpRequest, account: str) -> Response | Upgra
 _WITH_NAME: dict[str, Callable[[Core, HttpRequest, str], Response | Upgrade]] = {
     "/v1/receive": _receive,
     "/v1/attachments": _attachment,
-    "/v1/groups": _listing,
-    "/v1/contacts": _listing,
     "/v1/devices": _listing,
     "/v1/identities": _identities,
 }

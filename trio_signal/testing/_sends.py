@@ -9,11 +9,12 @@ from typing import Any, Literal, cast
 from ._answers import error_response, go_json
 from ._http import Response
 
-_INVALID = Response(
+INVALID = Response(
     status=400,
     body=go_json({"error": "Couldn't process request - invalid request"}),
     sniffed="text/plain; charset=utf-8",
 )
+"""What is answered to any body that is no JSON object of the right types."""
 _MIXED = (
     "Signal Messenger {} and {} cannot be specified together in one request! "
     "Please split them up into multiple REST API calls."
@@ -30,25 +31,27 @@ _GROUP_BYTES = 32
 
 
 def parse_send(raw: bytes) -> dict[str, Any] | None:
+    """Return the body of a send, or None where Go's decoder fails; a field of a wrong type is a failure."""
+    body = parse_object(raw)
+    return body if body is not None and _is_well_typed(body) else None
+
+
+def parse_object(raw: bytes) -> dict[str, Any] | None:
     """Return the JSON object that a body starts with, as Go's decoder reads it, or None where that fails.
 
-    What follows the object is ignored, and so is the Content-Type (both measured); a field of a wrong type is
-    a failure.
+    What follows the object is ignored, and so is the Content-Type (both measured).
     """
     try:
         parsed, _ = json.JSONDecoder().raw_decode(raw.decode("utf-8", errors="replace").lstrip(" \t\r\n"))
     except (json.JSONDecodeError, RecursionError):
         return None
-    if not isinstance(parsed, dict):
-        return None
-    body = cast("dict[str, Any]", parsed)
-    return body if _is_well_typed(body) else None
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else None
 
 
 def refusal_of(body: dict[str, Any] | None) -> Response | None:
     """Return the 400 that the gateway itself gives to a send, or None when it goes on to signal-cli."""
     if body is None:
-        return _INVALID
+        return INVALID
     recipients: list[str] = body.get("recipients") or ([body["recipient"]] if body.get("recipient") else [])
     if not recipients:
         return error_response(400, "Couldn't process request - please provide at least one recipient")

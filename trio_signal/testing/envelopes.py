@@ -3,14 +3,20 @@
 Each function returns a plain dict with the keys in signal-cli's order and every key that it always writes. A
 ``timestamp`` left out is None in it; `FakeGateway.deliver` puts a fresh one in, and so does `stamped`.
 
+Versions of signal-cli differ in a few fields: `in_version` gives an envelope the form of another one.
+
 Timestamps are milliseconds since the epoch. Senders and authors are phone numbers; their UUID comes from
 `uuid_of`.
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
+
+from . import _envelope_versions
 
 Envelope = dict[str, Any]
+EnvelopeVersion: TypeAlias = _envelope_versions.EnvelopeVersion
+in_version = _envelope_versions.in_version
 
 PEER = "+15550002"
 """Who sends when nothing else is said."""
@@ -164,6 +170,11 @@ def group_update(group: str, *, name: str | None = "Group", revision: int = 2, *
     """Build the message that tells of a change of a group."""
     info = {"groupId": group, "groupName": name, "revision": revision, "type": "UPDATE"}
     return text(None, groupInfo=info, **more)
+
+
+def group_call(era_id: str, *, group: str, **more: Any) -> Envelope:
+    """Build the message that tells of a group's call (new in 0.14.9)."""
+    return text(None, group=group, groupCallUpdate={"eraId": era_id}, **more)
 
 
 def poll(question: str, *options: str, multiple: bool = True, **more: Any) -> Envelope:
