@@ -194,6 +194,8 @@ class ScriptedHub:
             await line.stream.send_all(self.about)
         elif path == "/status":
             await line.stream.send_all(self.status)
+        elif path == "/api/v1/check":
+            await line.stream.send_all(answer(404))
         elif path == "/v2/send":
             return await self._take_letter(line)
         else:

@@ -132,6 +132,19 @@ async def test_who_has_been_answered_waits_outside_again(autojump_clock: MockClo
 
 
 @pytest.mark.contract("H7")
+async def test_who_leaves_takes_nobody_along(autojump_clock: MockClock) -> None:
+    async with open_hub(limits=limits(max_pending=1)) as scene:
+        leaving = await scene.visit()
+        await leaving.open()
+        staying = await scene.visit()
+        await settled()
+        await leaving.write(masked(b"", Opcode.CLOSE))
+        await leaving.rest()
+        await settled()
+        assert (await staying.ask("/status")).status == 200
+
+
+@pytest.mark.contract("H7")
 async def test_a_flood_of_strangers_does_not_keep_out_who_has_a_token(autojump_clock: MockClock) -> None:
     async with open_hub(limits=limits(max_pending=10)) as scene, trio.open_nursery() as nursery:
         before = scene.hub.counters.accepted_connections

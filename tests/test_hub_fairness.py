@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from tests.hubs import Scene, Visitor, limits, open_hub, serving
 from tests.scene import open_client, open_gateway, settled
-from trio_signal.hub._fairness import Memory, Recoveries, Share
+from trio_signal.hub._fairness import Memory, Recoveries, Share, Turns
 from trio_signal.testing import daemon_down, hang
 
 RECOVERY: Final = "/websocket/messages?since=0"
@@ -359,3 +359,29 @@ async def test_what_is_sent_in_time_at_a_shutdown_is_told_as_sent(autojump_clock
         scene.hub.shutdown()
         assert (await visitor.reply()).status == 201
         assert trio.current_time() < 4
+
+
+# --- turns ---
+
+
+async def test_each_has_its_turn_in_the_order_of_asking_and_nothing_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    turns, order = Turns(), list[str]()
+
+    async def have(who: str, name: str) -> None:
+        await turns.wait(who)
+        order.append(f"{name} at {trio.current_time():g}")
+        await trio.sleep(1)
+        turns.end(who)
+
+    async with trio.open_nursery() as nursery:
+        for n in range(3):
+            nursery.start_soon(have, "greedy", f"greedy {n}")
+            await settled()
+        nursery.start_soon(have, "modest", "modest")
+        with trio.move_on_after(0.5) as given_up:
+            await turns.wait("greedy")
+        assert given_up.cancelled_caught
+    assert order == ["greedy 0 at 0", "modest at 0", "greedy 1 at 1", "greedy 2 at 2"]
+    assert not turns._queues

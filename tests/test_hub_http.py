@@ -286,6 +286,7 @@ async def test_a_connection_stays_for_whoever_does_not_say_otherwise(
         received = await peer.receive_some()
         (reply,) = replies(bytes(received), method)
         assert reply.headers.get("connection") == (None if stays else "close")
+        assert isinstance(answer.body, bytes)
         assert reply.headers["content-length"] == str(len(answer.body))
         assert reply.body == (b"" if method == "HEAD" else answer.body)
         if stays:

@@ -76,6 +76,8 @@ async def test_every_metric_has_the_prefix_a_type_a_help_line_and_a_unit_of_the_
         scene = Scene(signal)
         scene.counters.refused[404] += 1
         scene.counters.sends[201] += 1
+        scene.counters.operations[200] += 1
+        scene.counters.downloads[404] += 1
         text = scene.text()
         found = families(text)
         assert len(found) > 35
@@ -141,6 +143,8 @@ async def test_every_metric_is_in_the_documents_and_no_other(autojump_clock: Moc
         scene = Scene(signal)
         scene.counters.refused[404] += 1
         scene.counters.sends[201] += 1
+        scene.counters.operations[200] += 1
+        scene.counters.downloads[404] += 1
         names = {name.removeprefix("trio_signal_hub_") for name, _ in scene.samples()}
     assert set(documented) == names
     assert len(documented) == len(names)

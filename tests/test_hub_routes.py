@@ -22,6 +22,12 @@ PROTECTED = [
     ("GET", "/websocket/messages?since=0"),
     ("POST", "/websocket/ticket"),
     ("POST", "/v2/send"),
+    ("POST", "/v1/reactions/+15550001"),
+    ("DELETE", "/v1/reactions/+15550009"),
+    ("DELETE", "/v1/remote-delete/+15550001"),
+    ("POST", "/v1/operations"),
+    ("GET", "/v1/attachments/x.jpg"),
+    ("GET", "/v1/attachments/%2e%2e"),
     ("GET", "/metrics"),
     ("GET", "/status"),
 ]
@@ -259,7 +265,7 @@ async def test_without_a_valid_token_nothing_is_given_and_nothing_told(
         async with await scene.visit(token=tokens["right"]) as visitor:
             assert (await visitor.ask("/websocket/messages?since=0")).status == 200
             assert (await visitor.upgrade()).status == 101
-        assert scene.hub.counters.refused[401] == len(BAD) * 7 - 1
+        assert scene.hub.counters.refused[401] == len(BAD) * (len(PROTECTED) + 2) - 1
         assert scene.gateway.received == []
         told = scene.hub.metrics().decode() + repr(scene.hub) + json.dumps((await scene.ask("/status")).json)
         for token in filter(None, tokens.values()):
@@ -861,7 +867,7 @@ async def test_a_page_of_an_allowed_origin_may_use_it_after_asking(autojump_cloc
         )
         assert (asked.status, asked.body) == (204, b"")
         assert asked.headers["access-control-allow-origin"] == page
-        assert asked.headers["access-control-allow-methods"] == "GET, POST"
+        assert asked.headers["access-control-allow-methods"] == "GET, POST, DELETE"
         assert asked.headers["access-control-allow-headers"] == "Authorization, Content-Type"
         assert asked.headers["vary"] == "Origin"
         assert "access-control-allow-credentials" not in asked.headers

@@ -5,6 +5,7 @@ import json
 import math
 import tracemalloc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial as partial_of
 from typing import Any, Final, TypeAlias
 
@@ -29,12 +30,15 @@ from trio_signal import (
     SignalClient,
 )
 from trio_signal._attachments import check_attachments
+from trio_signal._contents import Content, LinkPreview, Mention, Reaction, RemoteDelete, Text
 from trio_signal._outgoing import Outcome
 from trio_signal.gateways import SendResult
 from trio_signal.gateways._hub_answers import read_hub_answer
-from trio_signal.gateways._rest_answers import encode_body, read_answer
+from trio_signal.gateways._rest_answers import read_answer
+from trio_signal.gateways._rest_requests import encode_message
 from trio_signal.hub._http import Answer, HttpConnection, HttpError
-from trio_signal.hub._sends import Letter, answer_for, parse_send, send
+from trio_signal.hub._letters import Letter, parse_deletion, parse_reaction, parse_send
+from trio_signal.hub._sends import answer_for, send
 from trio_signal.testing import (
     daemon_down,
     error,
@@ -52,7 +56,8 @@ from .scene import PEER, check_ledger, connected, open_client, open_gateway, set
 ACCOUNT: Final = "+15550001"
 GROUP: Final = "group.QUFFQ0F3UUZCZ2NJQ1FvTERBME9EeEFSRWhNVUZSWVhHQmthR3h3ZEhoOD0="
 UUID: Final = "01234567-89ab-cdef-0123-456789abcdef"
-LETTER: Final = Letter(PEER, "hi")
+LETTER: Final = Letter(PEER, Text("hi"))
+STAMP: Final = 1_700_000_000_000
 
 #: What json.loads() gives.
 Json: TypeAlias = Any
@@ -68,10 +73,22 @@ def parsed(body: bytes) -> Letter:
     return trio.run(parse_send, body, ACCOUNT)
 
 
-def refusal(body: bytes) -> tuple[int, str]:
+def text_of(body: bytes) -> Text:
+    """Return the text that a body says."""
+    content = parsed(body).content
+    assert isinstance(content, Text)
+    return content
+
+
+def files_of(body: bytes) -> tuple[OutgoingAttachment, ...]:
+    """Return the files that a body brings."""
+    return text_of(body).attachments
+
+
+def refusal(body: bytes, read: Callable[[bytes], Letter] = parsed) -> tuple[int, str]:
     """Return status and words with which a body is refused."""
     with pytest.raises(HttpError) as refused:
-        parsed(body)
+        read(body)
     return refused.value.answer.status, told(refused.value.answer)["error"]
 
 
@@ -85,7 +102,7 @@ def told(answer: Answer) -> Json:
 
 
 def test_the_least_that_can_be_sent() -> None:
-    assert parsed(body_of()) == Letter(PEER, "hi", styled=False, quote=None, attachments=())
+    assert parsed(body_of()) == LETTER
 
 
 def test_everything_that_can_be_sent() -> None:
@@ -94,21 +111,48 @@ def test_everything_that_can_be_sent() -> None:
         recipients=[GROUP],
         message="**ä** \N{ROCKET}\n\0",
         text_mode="styled",
-        quote_timestamp=1_700_000_000_000,
+        quote_timestamp=STAMP,
         quote_author=UUID,
         quote_message="before",
         base64_attachments=["data:text/plain;filename=a.txt;base64,QUJD", "QUJD"],
+        mentions=[{"start": 2, "length": 1, "author": PEER}, {"author": UUID, "length": 2, "start": 4}],
+        view_once=True,
+        edit_timestamp=STAMP - 1,
     )
-    assert parsed(body) == Letter(
-        GROUP,
+    text = Text(
         "**ä** \N{ROCKET}\n\0",
-        styled=True,
-        quote=Quote(1_700_000_000_000, UUID, "before"),
-        attachments=(
+        (
             OutgoingAttachment(b"ABC", "a.txt", "text/plain", 3),
             OutgoingAttachment(b"ABC", None, None, 3),
         ),
+        Quote(STAMP, UUID, "before"),
+        styled=True,
+        mentions=(Mention(2, 1, PEER), Mention(4, 2, UUID)),
+        view_once=True,
+        edits=STAMP - 1,
     )
+    assert parsed(body) == Letter(GROUP, text)
+
+
+LINK: Final = {"url": "https://a.example/x?y=z", "title": "A title"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "preview"),
+    [
+        ({}, LinkPreview("https://a.example/x?y=z", "A title")),
+        ({"description": None, "base64_thumbnail": None}, LinkPreview("https://a.example/x?y=z", "A title")),
+        ({"description": "", "base64_thumbnail": ""}, LinkPreview("https://a.example/x?y=z", "A title")),
+        (
+            {"description": "More of it", "base64_thumbnail": "QU\nJD\n"},
+            LinkPreview("https://a.example/x?y=z", "A title", "More of it", b"ABC"),
+        ),
+    ],
+)
+def test_a_link_comes_with_what_is_shown_of_it(fields: dict[str, Any], preview: LinkPreview) -> None:
+    words = "see https://a.example/x?y=z !"
+    letter = parsed(body_of(message=words, link_preview=LINK | fields))
+    assert letter == Letter(PEER, Text(words, preview=preview))
 
 
 @pytest.mark.parametrize("recipient", [PEER, GROUP, UUID, f"PNI:{UUID}", "ada.01"])
@@ -117,7 +161,7 @@ def test_whoever_can_be_written_to_can_be_written_to(recipient: str) -> None:
 
 
 def test_null_counts_as_absent() -> None:
-    nothing = dict.fromkeys({*FIELDS, "mentions", "sticker", "anything"} - {"recipients", "message"})
+    nothing = dict.fromkeys({*FIELDS, "sticker", "anything"} - {"recipients", "message"})
     assert parsed(body_of(**nothing)) == LETTER
 
 
@@ -144,8 +188,7 @@ def test_null_counts_as_absent() -> None:
 def test_a_file_comes_with_or_without_a_label(
     text: str, name: str | None, mime: str | None, data: bytes
 ) -> None:
-    letter = parsed(body_of(base64_attachments=[text]))
-    assert letter.attachments == (OutgoingAttachment(data, name, mime, len(data)),)
+    assert files_of(body_of(base64_attachments=[text])) == (OutgoingAttachment(data, name, mime, len(data)),)
 
 
 @pytest.mark.parametrize(
@@ -165,13 +208,13 @@ def test_a_file_comes_with_or_without_a_label(
 def test_a_file_without_a_label_is_what_it_begins_with(start: bytes, mime: str | None) -> None:
     coded = base64.b64encode(start + b"...").decode()
     files = [coded, f"data:;filename=a;base64,{coded}"]
-    bare, named = parsed(body_of(base64_attachments=files)).attachments
+    bare, named = files_of(body_of(base64_attachments=files))
     assert bare.content_type == mime
     assert named.content_type is None  # The client goes by the name.
 
 
 def test_a_message_may_be_empty_with_a_file() -> None:
-    assert parsed(body_of(message="", base64_attachments=["QQ=="])).text == ""
+    assert text_of(body_of(message="", base64_attachments=["QQ=="])).text == ""
 
 
 # --- what is refused ---
@@ -199,6 +242,17 @@ def test_what_is_no_json_is_a_bad_request(body: bytes) -> None:
 
 
 MEBI: Final = 1024 * 1024
+
+
+def mention(**changes: Any) -> dict[str, Any]:
+    """Return a mention, complete but for what is given."""
+    return {"start": 0, "length": 1, "author": PEER} | changes
+
+
+def link(**changes: Any) -> bytes:
+    """Return the body of a text with a link, complete but for what is given."""
+    return body_of(message=f"see {LINK['url']}", link_preview=LINK | changes)
+
 
 UNPROCESSABLE: Final[dict[str, tuple[bytes, str]]] = {
     "an array": (b"[]", "object"),
@@ -267,12 +321,40 @@ UNPROCESSABLE: Final[dict[str, tuple[bytes, str]]] = {
         body_of(base64_attachments=[f"data:{'x' * 2000};base64,QQ=="]),
         "base64_attachments[0]",
     ),
-    "mentions": (body_of(mentions=[{"start": 0, "length": 1, "author": PEER}]), "mentions"),
-    "no mentions": (body_of(mentions=[]), "mentions"),
+    "mentions of nobody": (body_of(mentions=[mention(author="Ada")]), "mentions[0].author"),
+    "a mention of a group": (body_of(mentions=[mention(author=GROUP)]), "mentions[0].author"),
+    "a mention without a place": (body_of(mentions=[{"author": PEER}]), "mentions[0]"),
+    "a mention before the text": (body_of(mentions=[mention(start=-1)]), "mentions[0].start"),
+    "a mention behind the text": (body_of(mentions=[mention(), mention(start=2)]), "mentions: one ends at 3"),
+    "a mention far behind it": (body_of(mentions=[mention(start=2**31)]), "mentions: one ends at"),
+    "a mention beyond all": (body_of(mentions=[mention(start=10**30)]), "mentions"),
+    "a mention of nothing": (body_of(mentions=[mention(length=0)]), "mentions[0].length"),
+    "a mention at a bool": (body_of(mentions=[mention(start=True)]), "mentions[0].start"),
+    "a mention with more": (body_of(mentions=[mention(style="BOLD")]), "style"),
+    "a mention that is a list": (body_of(mentions=[[0, 1, PEER]]), "mentions[0]"),
+    "one bare mention": (body_of(mentions=mention()), "mentions"),
+    "1,001 mentions": (body_of(mentions=[mention()] * 1001), "mentions: give at most 1000"),
     "a sticker": (body_of(sticker="a:b"), "sticker"),
-    "an edit": (body_of(edit_timestamp=5), "edit_timestamp"),
-    "a view-once": (body_of(view_once=False), "view_once"),
-    "a link preview": (body_of(link_preview={"url": "https://a.example"}), "link_preview"),
+    "mentions in a quote": (body_of(quote_mentions=[]), "quote_mentions"),
+    "silence for ourselves": (body_of(notify_self=False), "notify_self"),
+    "an edit in 1969": (body_of(edit_timestamp=-1), "edit_timestamp"),
+    "an edit of a time in letters": (body_of(edit_timestamp="5"), "edit_timestamp"),
+    "an edit from a far future": (body_of(edit_timestamp=2**63), "edit_timestamp"),
+    "a text to be viewed once": (body_of(view_once=True), "view_once"),
+    "a view-once that is a number": (body_of(view_once=1), "view_once"),
+    "a link without a title": (body_of(link_preview={"url": "https://a.example"}), "title"),
+    "a link with an empty title": (link(title=""), "link_preview.title"),
+    "a link that is none": (link(url="a.example"), "link_preview.url"),
+    "a link without TLS": (link(url="http://a.example"), "link_preview.url"),
+    "a link that the text lacks": (link(url="https://b.example"), "link_preview.url"),
+    "a link with more": (link(image="x"), "image"),
+    "a link that is a text": (body_of(link_preview="https://a.example"), "link_preview"),
+    "a thumbnail that is no base64": (link(base64_thumbnail="?"), "link_preview.base64_thumbnail"),
+    "a thumbnail that is a number": (link(base64_thumbnail=5), "link_preview.base64_thumbnail"),
+    "a thumbnail that is too large": (
+        link(base64_thumbnail="A" * (3 * MEBI)),
+        "link_preview.base64_thumbnail",
+    ),
     "two of them": (body_of(sticker="a:b", notify_self=True), "notify_self, sticker"),
     "a misspelt one": (body_of(Message="hi"), "Message"),
 }
@@ -288,8 +370,13 @@ def test_what_cannot_be_sent_as_it_is_is_refused_and_the_field_named(fault: str)
 
 
 def test_32_files_are_sent() -> None:
-    letter = parsed(body_of(base64_attachments=["data:a/b;filename=c;base64,QkI="] * 32))
-    assert [file.source for file in letter.attachments] == [b"BB"] * 32
+    files = files_of(body_of(base64_attachments=["data:a/b;filename=c;base64,QkI="] * 32))
+    assert [file.source for file in files] == [b"BB"] * 32
+
+
+def test_1000_people_are_named() -> None:
+    text = text_of(body_of(mentions=[mention()] * 1000))
+    assert text.mentions == (Mention(0, 1, PEER),) * 1000
 
 
 @pytest.mark.parametrize("size", [MEBI, MEBI + 1, 3 * MEBI])
@@ -298,7 +385,7 @@ def test_a_large_file_comes_out_as_it_went_in(size: int, every: int) -> None:
     data = bytes(range(251)) * (size // 251 + 1)
     coded = base64.b64encode(data[:size]).decode()
     lines = "\r\n".join(coded[start : start + every] for start in range(0, len(coded), every))
-    (file,) = parsed(body_of(base64_attachments=[lines])).attachments
+    (file,) = files_of(body_of(base64_attachments=[lines]))
     assert file.source == data[:size]
 
 
@@ -306,6 +393,12 @@ def test_a_large_file_comes_out_as_it_went_in(size: int, every: int) -> None:
 SWARMS: Final = {
     "files": b'{"recipients":["+15550002"],"base64_attachments":[%b""]}' % (b'"",' * 600_000),
     "files of nothing": b'{"recipients":["+15550002"],"base64_attachments":[%b{}]}' % (b"{}," * 600_000),
+    "people named": b'{"recipients":["+15550002"],"message":"hi","mentions":[%b{}]}'
+    % (b'{"start":0,"length":1,"author":"+15550002"},' * 50_000),
+    "people named by nothing": b'{"recipients":["+15550002"],"message":"hi","mentions":[%b0]}'
+    % (b"0," * 600_000),
+    "previews": b'{"recipients":["+15550002"],"message":"hi","link_preview":{%b"url":""}}'
+    % (b'"title":"",' * 200_000),
     "recipients": b'{"recipients":[%b""]}' % (b'"",' * 600_000),
     "unknown things": b'{"recipients":["+15550002"],"message":"hi","a":[%b{}]}' % (b"{}," * 600_000),
     "unknown names": b"{%b}" % b",".join(b'"%d":0' % n for n in range(200_000)),
@@ -354,6 +447,10 @@ FIELDS: Final = (
     "quote_author",
     "quote_message",
     "base64_attachments",
+    "mentions",
+    "view_once",
+    "edit_timestamp",
+    "link_preview",
 )
 JSONS: Final = st.recursive(
     st.none()
@@ -364,7 +461,7 @@ JSONS: Final = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-NAMES: Final = st.sampled_from([*FIELDS, "mentions"])
+NAMES: Final = st.sampled_from([*FIELDS, "sticker"])
 LIKELY: Final = st.sampled_from(
     [
         PEER,
@@ -377,6 +474,11 @@ LIKELY: Final = st.sampled_from(
         ["QQ=="],
         ["data:a/b;base64,QQ=="],
         ["data:;base64,"],
+        [mention()],
+        [mention(start=1), mention(start=7)],
+        LINK,
+        "see https://a.example/x?y=z",
+        True,
         [""],
         "",
         [],
@@ -400,7 +502,7 @@ def test_whatever_comes_is_a_letter_or_refused(body: bytes) -> None:
         assert told(letter.answer).keys() == {"error"}
         return
     # What is taken, the client takes as well.
-    OutgoingMessage(letter.recipient, letter.text, attachments=letter.attachments, quote=letter.quote)
+    OutgoingMessage(letter.recipient, letter.content)
 
 
 TEXTS: Final = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -420,28 +522,145 @@ FILES: Final = st.builds(
 )
 
 
-@given(
-    recipient=st.sampled_from([PEER, GROUP, UUID, "ada.01"]),
-    text=TEXTS,
-    files=st.lists(FILES, max_size=3),
-    quote=st.none() | st.builds(Quote, st.integers(0, 2**63 - 1), st.sampled_from([PEER, UUID]), TEXTS),
-    styled=st.booleans(),
+MENTIONS: Final = st.lists(
+    st.builds(Mention, st.integers(0, 3), st.integers(1, 3), st.sampled_from([PEER, UUID])), max_size=3
+).map(tuple)
+PREVIEWS: Final = st.builds(
+    LinkPreview,
+    st.just("https://a.example"),
+    TEXTS.map(lambda text: text or "A title"),
+    TEXTS,
+    st.none() | st.binary(min_size=1, max_size=20),
 )
-def test_what_a_client_sends_to_a_hub_is_what_the_hub_sends_on(
-    recipient: str, text: str, files: list[OutgoingAttachment], quote: Quote | None, styled: bool
-) -> None:
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> Text:
+    """Draw a text with anything that may go with it; its files are not completed yet."""
+    files = tuple(draw(st.lists(FILES, max_size=3)))
+    preview = draw(st.none() | PREVIEWS)
+    mentions = draw(MENTIONS)
+    words = draw(TEXTS)
+    if mentions or not (words or files):
+        words = f"123456{words}"
+    return Text(
+        f"{words} https://a.example" if preview else words,
+        files,
+        draw(st.none() | st.builds(Quote, st.integers(0, 2**63 - 1), st.sampled_from([PEER, UUID]), TEXTS)),
+        styled=draw(st.booleans()),
+        mentions=mentions,
+        view_once=bool(files) and draw(st.booleans()),
+        preview=preview,
+        edits=draw(st.none() | st.integers(0, 2**63 - 1)),
+    )
+
+
+async def written(message: OutgoingMessage) -> tuple[str, str, bytes]:
+    """Return method, path and body with which a client sends a message to a hub."""
+    call = encode_message(message, ACCOUNT)
+    assert call.body is not None
+    body = call.body if isinstance(call.body, bytes) else b"".join([piece async for piece in call.body])
+    assert call.headers["Content-Length"] == str(len(body))
+    return call.method, call.path, body
+
+
+@given(recipient=st.sampled_from([PEER, GROUP, UUID, "ada.01"]), drawn=texts())
+def test_what_a_client_sends_to_a_hub_is_what_the_hub_sends_on(recipient: str, drawn: Text) -> None:
     async def main() -> None:
-        attachments = await check_attachments(files, limit=1000)
-        wanted = Letter(recipient, text if text or files else "hi", styled, quote, attachments)
-        message = OutgoingMessage(
-            wanted.recipient, wanted.text, attachments=attachments, quote=quote, styled=styled
-        )
-        headers, content = encode_body(message, ACCOUNT)
-        body = content if isinstance(content, bytes) else b"".join([piece async for piece in content])
-        assert headers["Content-Length"] == str(len(body))
-        assert await parse_send(body, ACCOUNT) == wanted
+        text = replace(drawn, attachments=await check_attachments(drawn.attachments, limit=1000))
+        method, path, body = await written(OutgoingMessage(recipient, text))
+        assert (method, path) == ("POST", "/v2/send")
+        assert await parse_send(body, ACCOUNT) == Letter(recipient, text)
 
     trio.run(main)
+
+
+# --- reactions and deletions ---
+
+
+@pytest.mark.parametrize("remove", [False, True])
+@pytest.mark.parametrize("recipient", [PEER, GROUP, UUID, "ada.01"])
+async def test_a_reaction_of_a_client_is_what_the_hub_sends_on(recipient: str, remove: bool) -> None:
+    content = Reaction("\N{THUMBS UP SIGN}", UUID, STAMP, remove)
+    method, path, body = await written(OutgoingMessage(recipient, content))
+    assert (method, path) == ("DELETE" if remove else "POST", f"/v1/reactions/{ACCOUNT}")
+    assert parse_reaction(body, remove=remove) == Letter(recipient, content)
+
+
+@pytest.mark.parametrize("recipient", [PEER, GROUP, UUID, "ada.01"])
+async def test_a_deletion_of_a_client_is_what_the_hub_sends_on(recipient: str) -> None:
+    content = RemoteDelete(STAMP)
+    method, path, body = await written(OutgoingMessage(recipient, content))
+    assert (method, path) == ("DELETE", f"/v1/remote-delete/{ACCOUNT}")
+    assert parse_deletion(body) == Letter(recipient, content)
+
+
+REACTION: Final = {"recipient": PEER, "reaction": "x", "target_author": UUID, "timestamp": STAMP}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"recipient": None}, "recipient"),
+        ({"recipient": [PEER]}, "recipient"),
+        ({"recipient": "Ada"}, "recipient"),
+        ({"recipient": "u:u:ada.01"}, "recipient"),
+        ({"reaction": ""}, "reaction"),
+        ({"reaction": None}, "reaction"),
+        ({"reaction": "a b"}, "reaction"),
+        ({"reaction": "x" * 65}, "reaction"),
+        ({"target_author": GROUP}, "target_author"),
+        ({"target_author": "Ada"}, "target_author"),
+        ({"target_author": 5}, "target_author"),
+        ({"timestamp": "5"}, "timestamp"),
+        ({"timestamp": -1}, "timestamp"),
+        ({"timestamp": 1.5}, "timestamp"),
+        ({"timestamp": 2**63}, "timestamp"),
+        ({"timestamp": 10**400}, "timestamp"),
+        ({"timestamp": True}, "timestamp"),
+        ({"silent": True}, "silent"),
+    ],
+)
+def test_a_reaction_or_deletion_that_is_wrong_is_refused_and_the_field_named(
+    changes: dict[str, Any], field: str
+) -> None:
+    body = REACTION | changes
+    for remove in (False, True):
+        status, words = refusal(json.dumps(body).encode(), partial_of(parse_reaction, remove=remove))
+        assert status == 422
+        assert field in words
+    if field in ("recipient", "timestamp", "silent"):
+        deletion = {name: body[name] for name in body if name in ("recipient", "timestamp", "silent")}
+        status, words = refusal(json.dumps(deletion).encode(), parse_deletion)
+        assert status == 422
+        assert field in words
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff"])
+def test_a_reaction_or_deletion_that_is_no_json_is_a_bad_request(body: bytes) -> None:
+    for read in (partial_of(parse_reaction, remove=False), parse_deletion):
+        assert refusal(body, read) == (400, "the body is not JSON")
+
+
+@given(
+    st.binary(max_size=30)
+    | JSONS.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(
+        st.sampled_from([*REACTION, "a"]), LIKELY | JSONS | st.sampled_from([*REACTION.values()])
+    ).map(lambda fields: json.dumps(REACTION | fields).encode())
+)
+def test_whatever_comes_is_a_reaction_or_deletion_or_refused(body: bytes) -> None:
+    for read in (partial_of(parse_reaction, remove=False), parse_deletion):
+        letter: Letter | HttpError
+        try:
+            letter = read(body)
+        except HttpError as refused:
+            letter = refused
+        if isinstance(letter, HttpError):
+            assert letter.answer.status in (400, 422)
+            assert told(letter.answer).keys() == {"error"}
+        else:
+            OutgoingMessage(letter.recipient, letter.content)
 
 
 # --- what an outcome becomes ---
@@ -499,10 +718,20 @@ def test_what_a_client_sends_to_a_hub_is_what_the_hub_sends_on(
     ],
 )
 def test_each_outcome_has_its_answer(outcome: Outcome, status: int, words: Json) -> None:
-    answer = answer_for(outcome)
+    answer = answer_for(outcome, LETTER.content)
     assert (answer.status, told(answer)) == (status, words)
     assert answer.content_type == "application/json"
     assert dict(answer.headers).get("Retry-After") == ("5" if status == 503 else None)
+
+
+@pytest.mark.contract("O6")
+def test_a_reaction_and_a_deletion_have_the_gateways_own_answers() -> None:
+    outcome = Sent(17, (FailedRecipient(PEER, "UNREGISTERED_FAILURE"),))
+    reaction = answer_for(outcome, Reaction("x", PEER, 5))
+    assert (reaction.status, reaction.body) == (204, b"")
+    deletion = answer_for(outcome, RemoteDelete(5))
+    failed = {"recipients": [{"number": PEER, "reason": "UNREGISTERED_FAILURE"}]}
+    assert (deletion.status, told(deletion)) == (201, {"timestamp": "17", "errors": failed})
 
 
 WORDS: Final = st.text("abcXYZ.:äß\N{ROCKET}", min_size=1, max_size=20)
@@ -513,30 +742,49 @@ ERRORS: Final = st.builds(
     text=WORDS,
     challenge_tokens=st.lists(WORDS, max_size=2).map(tuple),
 ) | st.builds(LinkLost, WORDS)
+CONTENTS: Final = st.sampled_from([Text("hi"), Reaction("x", PEER, 5), RemoteDelete(5)])
 OUTCOMES: Final[st.SearchStrategy[Outcome]] = st.one_of(
     st.builds(
         Sent,
         st.integers(0, 10**15),
-        st.lists(st.builds(FailedRecipient, st.sampled_from([PEER, UUID, ""]), WORDS), max_size=3).map(tuple),
+        st.lists(
+            st.builds(
+                FailedRecipient,
+                st.sampled_from([PEER, UUID, ""]),
+                WORDS,
+                st.none() | st.integers(0, 86_400).map(float),
+                st.none() | WORDS,
+            ),
+            max_size=3,
+        ).map(tuple),
     ),
     st.builds(Dropped, st.sampled_from(DropReason)),
     st.builds(Failed, ERRORS, st.sampled_from(Certainty)),
 )
 
 
-def read_by(reader: Callable[..., SendResult], answer: Answer) -> SendResult:
+def read_by(reader: Callable[..., SendResult], answer: Answer, content: Content) -> SendResult:
     """Read an answer as a client does that has sent to a group."""
     assert isinstance(answer.body, bytes)
     wait = dict(answer.headers).get("Retry-After")
-    return reader(answer.status, answer.body, recipient=GROUP, wait=float(wait) if wait else None)
+    return reader(
+        answer.status,
+        answer.body,
+        recipient=GROUP,
+        wait=float(wait) if wait else None,
+        is_reaction=isinstance(content, Reaction),
+    )
 
 
 @pytest.mark.contract("O6")
-@given(OUTCOMES)
-def test_a_client_of_the_hub_comes_to_the_outcome_that_the_hub_came_to(outcome: Outcome) -> None:
-    result = read_by(read_hub_answer, answer_for(outcome))
+@given(OUTCOMES, CONTENTS)
+def test_a_client_of_the_hub_comes_to_the_outcome_that_the_hub_came_to(
+    outcome: Outcome, content: Content
+) -> None:
+    result = read_by(read_hub_answer, answer_for(outcome, content), content)
     if isinstance(outcome, Sent):
-        assert result.outcome == outcome
+        # The gateway tells nothing of a reaction but that it was sent.
+        assert result.outcome == (Sent(0) if isinstance(content, Reaction) else outcome)
         return
     assert isinstance(result.outcome, Failed)
     if isinstance(outcome, Dropped):
@@ -552,12 +800,14 @@ def test_a_client_of_the_hub_comes_to_the_outcome_that_the_hub_came_to(outcome: 
 
 
 @pytest.mark.contract("O6")
-@given(OUTCOMES)
-def test_a_client_that_takes_the_hub_for_a_gateway_errs_on_the_safe_side(outcome: Outcome) -> None:
+@given(OUTCOMES, CONTENTS)
+def test_a_client_that_takes_the_hub_for_a_gateway_errs_on_the_safe_side(
+    outcome: Outcome, content: Content
+) -> None:
     """It never sends again what may have arrived."""
-    result = read_by(read_answer, answer_for(outcome))
+    result = read_by(read_answer, answer_for(outcome, content), content)
     if isinstance(outcome, Sent):
-        assert result.outcome == outcome
+        assert result.outcome == (Sent(0) if isinstance(content, Reaction) else outcome)
     elif isinstance(outcome, Dropped):
         assert isinstance(result.outcome, Failed)
         assert (result.outcome.certainty, result.retry) == (Certainty.NOT_SENT, True)
@@ -606,13 +856,9 @@ async def ask(signal: SignalClient, letter: Letter = LETTER, **options: Any) -> 
 @pytest.mark.contract("O1", "O6")
 @pytest.mark.parametrize("version", ["0.100", "0.101"])
 async def test_what_was_sent_is_told_as_the_gateway_tells_it(version: str, autojump_clock: MockClock) -> None:
-    letter = Letter(
-        PEER,
-        "**hi**",
-        styled=True,
-        quote=Quote(5, PEER, "before"),
-        attachments=(OutgoingAttachment(b"ABC", "a.txt", "text/plain", 3),),
-    )
+    file = OutgoingAttachment(b"ABC", "a.txt", "text/plain", 3)
+    text = Text("**hi**", (file,), Quote(5, PEER, "before"), styled=True, mentions=(Mention(0, 2, UUID),))
+    letter = Letter(PEER, text)
     async with open_gateway(version=version) as gateway, connected(gateway) as signal:
         caller = await ask(signal, letter)
         (request,) = gateway.received
@@ -624,7 +870,7 @@ async def test_what_was_sent_is_told_as_the_gateway_tells_it(version: str, autoj
 async def test_who_of_a_group_did_not_get_it_is_named(autojump_clock: MockClock) -> None:
     async with open_gateway(version="0.101") as gateway, connected(gateway) as signal:
         gateway.script_send(partial([{"number": PEER, "reason": "UNREGISTERED_FAILURE"}]))
-        status, (entry,) = (await ask(signal, Letter(GROUP, "hi"))).words
+        status, (entry,) = (await ask(signal, Letter(GROUP, Text("hi")))).words
     assert status == 201
     assert entry["errors"] == {"recipients": [{"number": PEER, "reason": "UNREGISTERED_FAILURE"}]}
 
@@ -681,7 +927,7 @@ async def test_many_callers_are_served_one_after_the_other(autojump_clock: MockC
     async with open_gateway(answer_delay=1) as gateway, connected(gateway) as signal:
         async with trio.open_nursery() as nursery:
             for n, caller in enumerate(callers):
-                nursery.start_soon(caller.ask, signal, Letter(PEER, f"m{n}"))
+                nursery.start_soon(caller.ask, signal, Letter(PEER, Text(f"m{n}")))
         assert [caller.words[0] for caller in callers] == [201] * 20
         assert gateway.statistics().most_sends_in_flight == 1
         stamps = {caller.words[1][0]["timestamp"] for caller in callers}
@@ -698,7 +944,7 @@ async def test_who_hangs_up_while_waiting_takes_the_message_back(autojump_clock:
         first, second, third = Caller(), Caller(), Caller()
         async with trio.open_nursery() as nursery:
             for caller, text in ((first, "first"), (second, "second"), (third, "third")):
-                nursery.start_soon(caller.ask, signal, Letter(PEER, text))
+                nursery.start_soon(caller.ask, signal, Letter(PEER, Text(text)))
                 await settled()
             await trio.sleep(5)
             second.gone.set()
@@ -888,10 +1134,10 @@ async def test_a_client_that_closes_while_a_caller_waits_ends_the_waiting(autoju
     assert caller.answered_at == 2
 
 
-LARGE: Final = Letter(PEER, "x" * 5000)
-FILE: Final = Letter(PEER, "", attachments=(OutgoingAttachment(b"x" * 500, "a", "a/b", 500),))
-NAME: Final = Letter(PEER, "", attachments=(OutgoingAttachment(b"x", "../a", "a/b", 1),))
-MIME: Final = Letter(PEER, "", attachments=(OutgoingAttachment(b"x", "a", "text", 1),))
+LARGE: Final = Letter(PEER, Text("x" * 5000))
+FILE: Final = Letter(PEER, Text("", (OutgoingAttachment(b"x" * 500, "a", "a/b", 500),)))
+NAME: Final = Letter(PEER, Text("", (OutgoingAttachment(b"x", "../a", "a/b", 1),)))
+MIME: Final = Letter(PEER, Text("", (OutgoingAttachment(b"x", "a", "text", 1),)))
 
 
 @pytest.mark.parametrize(

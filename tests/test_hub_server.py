@@ -158,7 +158,7 @@ async def test_it_says_so_if_connections_could_use_up_all_descriptors(
         assert logged(caplog.records, logging.WARNING) == []
     async with open_hub(limits=limits(max_connections=10**9)):
         [warning] = logged(caplog.records, logging.WARNING)
-        assert "1000000320" in warning
+        assert "1000000336" in warning
 
 
 # --- shutdown (H10) ---

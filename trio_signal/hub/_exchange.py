@@ -5,7 +5,7 @@ before anybody gives it a meaning; what is left has been parsed by h11.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -82,19 +82,36 @@ class Request:
         )
 
 
+class StreamBroken(Exception):
+    """What was being sent has no rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A body that is sent as it comes.
+
+    Attributes:
+        size: how many bytes it will be; None where nobody knows.
+        pieces: gives them; raises :class:`StreamBroken`.
+    """
+
+    size: int | None
+    pieces: AsyncIterable[bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer, without the headers that each one carries.
 
     Attributes:
         status: the HTTP status.
-        body: whole or in pieces, which are sent without being joined first.
+        body: whole, or in pieces, which are sent without being joined first, or as it comes.
         content_type: of the body.
         headers: more of them.
     """
 
     status: int
-    body: bytes | Sequence[bytes] = field(default=b"", repr=False)
+    body: bytes | Sequence[bytes] | Stream = field(default=b"", repr=False)
     content_type: str = "application/json"
     headers: HeaderPairs = ()
 
@@ -116,12 +133,12 @@ class HttpError(Exception):
         self.answer: Final = problem(status, words, headers=headers)
 
 
-def render_head(answer: Answer, length: int, *, close: bool) -> bytes:
+def render_head(answer: Answer, length: int | None, *, close: bool) -> bytes:
     """Return the head of an answer as it goes over the wire.
 
     Args:
         answer: its body is not looked at.
-        length: of the body, in bytes.
+        length: of the body, in bytes; None sends it in chunks.
         close: whether the connection ends after it.
 
     Raises:
@@ -129,7 +146,8 @@ def render_head(answer: Answer, length: int, *, close: bool) -> bytes:
     """
     own = [*answer.headers]
     if answer.status != HTTPStatus.NO_CONTENT:
-        own += [("Content-Type", answer.content_type), ("Content-Length", str(length))]
+        framing = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
+        own += [("Content-Type", answer.content_type), framing]
     # RFC 9110, 7.8: who tells what to upgrade to names that header here too.
     hops = ["close"] * close + ["Upgrade"] * (answer.status == HTTPStatus.UPGRADE_REQUIRED)
     if hops:
@@ -179,16 +197,21 @@ def _split_target(target: bytes) -> tuple[str, dict[str, list[str]]]:
         raise HttpError(400, f"the query has over {_MOST_PARAMETERS} parameters")
     parameters: dict[str, list[str]] = {}
     for parameter in filter(None, query.split("&")):
-        name, _, value = map(_decoded, parameter.partition("="))
+        name, _, value = (decoded(part.replace("+", " "), "query") for part in parameter.partition("="))
         parameters.setdefault(name, []).append(value)
     return path, parameters
 
 
-def _decoded(text: str) -> str:
+def decoded(text: str, where: str) -> str:
+    """Return what some percent-encoded text says.
+
+    Raises:
+        HttpError: it is no such text (400), and where it stands.
+    """
     if not _BAD_PERCENT.search(text):
         with suppress(UnicodeDecodeError):
-            return unquote_to_bytes(text.replace("+", " ")).decode()
-    raise HttpError(400, "the query is not percent-encoded UTF-8")
+            return unquote_to_bytes(text).decode()
+    raise HttpError(400, f"the {where} is not percent-encoded UTF-8")
 
 
 def _headers(head: bytes) -> dict[str, str]:

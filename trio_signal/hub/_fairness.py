@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -15,8 +16,35 @@ _KNOWN_SUBJECTS: Final = 1000
 _UNCOUNTED: Final = 64 * 1024
 
 
-class Recoveries:
-    """Bounds recoveries in rate and in number (contract H12), for all and for each subject.
+class Places:
+    """Bounds how many things are done at once (contract H12), for all and for each subject.
+
+    Args:
+        at_once: how many in all.
+        parts: into how many parts that is divided; one subject may have one.
+    """
+
+    def __init__(self, *, at_once: int, parts: int) -> None:
+        self._at_once: Final = at_once
+        self._own_at_once: Final = -(-at_once // parts)
+        self._taken: Final[dict[Hashable, str]] = {}
+
+    def has_room(self, subject: str) -> bool:
+        """Whether another thing may be done for the subject."""
+        subjects = list(self._taken.values())
+        return len(subjects) < self._at_once and subjects.count(subject) < self._own_at_once
+
+    def begin(self, who: Hashable, subject: str) -> None:
+        """Count one for the subject until :meth:`end` is called with the same ``who``."""
+        self._taken[who] = subject
+
+    def end(self, who: Hashable) -> None:
+        """Count that one no longer, if there is one."""
+        self._taken.pop(who, None)
+
+
+class Recoveries(Places):
+    """Bounds recoveries in rate too (contract H12), for all and for each subject.
 
     Args:
         rate: how many in a second.
@@ -26,13 +54,11 @@ class Recoveries:
     """
 
     def __init__(self, *, rate: float, burst: int, at_once: int, parts: int) -> None:
+        super().__init__(at_once=at_once, parts=parts)
         now = trio.current_time()
         self._all: Final = TokenBucket(RateLimit(rate, burst=burst), now)
         self._own_limit: Final = RateLimit(rate / parts, burst=-(-burst // parts))
         self._own: Final[OrderedDict[str, TokenBucket]] = OrderedDict()
-        self._at_once: Final = at_once
-        self._own_at_once: Final = -(-at_once // parts)
-        self._answering: Final[dict[Hashable, str]] = {}
 
     def take(self, subject: str) -> float:
         """Let the subject recover once more and return 0; otherwise return when to ask again, in seconds."""
@@ -48,18 +74,41 @@ class Recoveries:
                 self._own.popitem(last=False)
         return wait
 
-    def has_room(self, subject: str) -> bool:
-        """Whether another answer to the subject may be on its way."""
-        subjects = list(self._answering.values())
-        return len(subjects) < self._at_once and subjects.count(subject) < self._own_at_once
 
-    def begin(self, who: Hashable, subject: str) -> None:
-        """Count an answer to the subject until :meth:`end` is called with the same ``who``."""
-        self._answering[who] = subject
+@dataclass(slots=True)
+class _Queue:
+    turn: trio.Lock = field(default_factory=trio.Lock)
+    people: int = 0
+
+
+class Turns:
+    """Has each of several do one thing at a time, in the order of asking."""
+
+    def __init__(self) -> None:
+        self._queues: Final[dict[Hashable, _Queue]] = {}
+
+    async def wait(self, who: Hashable) -> None:
+        """Wait for a turn, which :meth:`end` ends. A checkpoint; cancelled, there is none."""
+        queue = self._queues.setdefault(who, _Queue())
+        queue.people += 1
+        taken = False
+        try:
+            await queue.turn.acquire()
+            taken = True
+        finally:
+            if not taken:
+                self._leave(who, queue)
 
     def end(self, who: Hashable) -> None:
-        """Count that answer no longer, if there is one."""
-        self._answering.pop(who, None)
+        """Give the turn to the next. To be called by the task that has it."""
+        queue = self._queues[who]
+        queue.turn.release()
+        self._leave(who, queue)
+
+    def _leave(self, who: Hashable, queue: _Queue) -> None:
+        queue.people -= 1
+        if not queue.people:
+            del self._queues[who]
 
 
 class Memory:

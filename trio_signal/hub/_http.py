@@ -19,23 +19,28 @@ have a length, so their heads are put together without its help, which is ten ti
 """
 
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import accumulate
 from typing import Final
 
 import h11
 import trio
 
-from ._exchange import MOST_TARGET, Answer, HttpError, Request, check_head, problem, read_head, render_head
+from ._exchange import (
+    MOST_TARGET,
+    Answer,
+    HttpError,
+    Request,
+    Stream,
+    StreamBroken,
+    check_head,
+    problem,
+    read_head,
+    render_head,
+)
+from ._pace import LEAST_RATE, PIECE, Pace, chunk, packed
 
 __all__ = ["Answer", "HttpConnection", "HttpError", "Request", "problem"]
-
-_PIECE: Final = 64 * 1024
-
-#: What a peer must take or give on average, in bytes a second, once its time to start with is over.
-_LEAST_RATE: Final = 16 * 1024
 
 #: Seconds that a body may take beyond what the least rate earns it.
 _BODY_START: Final = 10.0
@@ -85,7 +90,7 @@ class HttpConnection:
         self._h11 = h11.Connection(h11.SERVER)
         self._length = 0
         # Until a request has come whole, and says otherwise, the connection ends with its answer.
-        self._is_head = self._stays = self._whole = False
+        self._is_head = self._is_http_11 = self._stays = self._whole = False
         # After that nothing is written any more, until the next request has come.
         self._answered = False
         # Whether the peer has an answer of ours to read before the stream is closed.
@@ -102,7 +107,8 @@ class HttpConnection:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._h11 = h11.Connection(h11.SERVER)
-        self._is_head = self._stays = self._whole = self._answered = self._told = False
+        self._is_head = self._is_http_11 = self._stays = self._whole = False
+        self._answered = self._told = False
         if self._buffer:
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif not await self._starts():
@@ -118,7 +124,7 @@ class HttpConnection:
         self,
         limit: int,
         *,
-        timeout: float,  # noqa: ASYNC109  (it is one of several)
+        timeout: float,
         take: Callable[[int], None] = lambda _: None,
     ) -> bytes:
         """Read the body of the request. A checkpoint; cancelled, the connection is of no more use.
@@ -150,7 +156,7 @@ class HttpConnection:
                 # A body of thousands of tiny chunks must not hold up everybody else.
                 await trio.lowlevel.checkpoint()
             else:
-                await self._feed(start + min(timeout, _BODY_START + len(body) / _LEAST_RATE))
+                await self._feed(start + min(timeout, _BODY_START + len(body) / LEAST_RATE))
         self._whole = True
         self._buffer[:0] = self._h11.trailing_data[0]
         return bytes(body)  # noqa: ASYNC910  (it has fed at least once)
@@ -171,10 +177,35 @@ class HttpConnection:
             return False
         self._answered = True
         stays = self._stays and self._whole and not close
+        if isinstance(answer.body, Stream) and answer.body.size is None and not self._is_http_11:
+            # The end of the connection would be the only sign of the end, and is one of trouble too.
+            answer = problem(505, "what has no known length is sent to HTTP/1.1 only")
+        if isinstance(answer.body, Stream):
+            self._told = await self._send_stream(answer, answer.body, close=not stays)
+            return stays and self._told
         pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
         head = render_head(answer, sum(map(len, pieces)), close=not stays)
-        self._told = await self._write([head] if self._is_head else _packed(head, pieces))
+        self._told = await self._write([head] if self._is_head else packed(head, pieces))
         return stays and self._told
+
+    async def _send_stream(self, answer: Answer, stream: Stream, *, close: bool) -> bool:
+        """Send an answer whose body comes bit by bit; return False if not all of it went. A checkpoint."""
+        pace, left = Pace(self._answer_timeout), stream.size
+        told = await self._write([render_head(answer, left, close=close)], pace)
+        if self._is_head or not told:
+            return told
+        try:
+            async for piece in stream.pieces:
+                left = None if left is None else left - len(piece)
+                if left is not None and left < 0:
+                    return False
+                framed = chunk(piece) if left is None else [piece]
+                if not await self._write(packed(b"", framed), pace):
+                    return False
+        except StreamBroken:
+            # The peer notices: what it gets is short of its length, or lacks the last chunk.
+            return False
+        return left == 0 or (left is None and await self._write([b"0\r\n\r\n"], pace))
 
     async def wait_hung_up(self) -> None:
         """Wait until the peer has closed its side, for use beside the work on its request.
@@ -195,7 +226,7 @@ class HttpConnection:
         """Receive once into the buffer; return False at the connection's end. A checkpoint."""
         data = b""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            data = bytes(await self._stream.receive_some(_PIECE))
+            data = bytes(await self._stream.receive_some(PIECE))
         self._buffer += data
         return bool(data)  # noqa: ASYNC910  (receiving is one)
 
@@ -234,7 +265,8 @@ class HttpConnection:
         if not isinstance(event, h11.Request):
             raise HttpError(400, "this is not HTTP")
         request = read_head(event, head)
-        self._is_head, self._stays = request.method == "HEAD", request.keeps_alive
+        self._is_head, self._is_http_11 = request.method == "HEAD", request.http_11
+        self._stays = request.keeps_alive
         self._length = int(request.headers.get("content-length", "0"))
         self._whole = isinstance(self._next_event(), h11.EndOfMessage)
         if request.is_upgrade and not self._whole:
@@ -263,15 +295,15 @@ class HttpConnection:
         self._h11.receive_data(bytes(self._buffer))
         self._buffer.clear()
 
-    async def _write(self, pieces: Iterable[bytes]) -> bool:
+    async def _write(self, pieces: Iterable[bytes], pace: Pace | None = None) -> bool:
         """Send it all, unless the peer is gone or takes it too slowly. A checkpoint."""
-        start, sent = trio.current_time(), 0
+        pace = pace or Pace(self._answer_timeout)
         try:
             for piece in pieces:
-                earned = start + sent / _LEAST_RATE
-                with trio.fail_at(min(trio.current_time(), earned) + self._answer_timeout):
+                begun = trio.current_time()
+                with trio.fail_after(pace.limit()):
                     await self._stream.send_all(piece)
-                sent += len(piece)
+                pace.note(len(piece), trio.current_time() - begun)
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
             self._answered = True
             return False  # noqa: ASYNC910  (each write is one)
@@ -294,21 +326,8 @@ class HttpConnection:
             more = True
             while more:
                 with trio.fail_after(_LINGER_SILENCE):
-                    more = bool(await self._stream.receive_some(_PIECE))
+                    more = bool(await self._stream.receive_some(PIECE))
 
 
 def _too_large(limit: int) -> HttpError:
     return HttpError(413, f"the request's body is over {limit} bytes")
-
-
-def _packed(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small pieces and split large ones, so that there are few writes, each small enough to be timed."""
-    parts = [head, *pieces]
-    ends = list(accumulate(map(len, parts)))
-    first = sent = 0
-    while first < len(parts):
-        last = max(first + 1, bisect_right(ends, sent + _PIECE, lo=first))
-        joined = b"".join(parts[first:last])
-        for start in range(0, len(joined), _PIECE):
-            yield joined[start : start + _PIECE]
-        first, sent = last, ends[last - 1]

@@ -46,14 +46,15 @@ class HubLimits:
             that has the most.
         max_queue: frames that wait for one full socket; one more closes it (4008).
         max_queue_bytes: bytes that they may have.
-        max_send_bytes: the largest body of ``POST /v2/send``.
+        max_send_bytes: the largest body of a send or an operation.
         max_send_total: bytes that have come of such bodies, but for 64 KiB of each, until it is handed on.
         recovery_rate: recovery calls, and WebSockets opened with ``since``, each second.
         recovery_burst: how many of them at once after a quiet time.
         max_recoveries: HTTP recovery answers on their way at once; a quarter for each token's ``sub``.
+        max_downloads: files on their way from the gateway at once; a quarter for each token's ``sub``.
         heartbeat_interval: between two heartbeats; twice that and 5 s without a byte from a client end it.
         shutdown_spread: over how many seconds clients are spread that come back after a shutdown.
-        send_wait: how long a message may wait for its turn to be sent.
+        send_wait: how long a message, or an operation, may wait for its turn.
     """
 
     max_connections: int = 1000
@@ -65,6 +66,7 @@ class HubLimits:
     recovery_rate: float = 100.0
     recovery_burst: int = 200
     max_recoveries: int = 16
+    max_downloads: int = 16
     heartbeat_interval: float = 15.0
     shutdown_spread: float = 5.0
     send_wait: float = 25.0
@@ -72,7 +74,7 @@ class HubLimits:
     def __post_init__(self) -> None:
         for name in ("max_connections", "max_pending", "max_queue", "max_queue_bytes", "max_send_bytes"):
             check_count(name, getattr(self, name))
-        for name in ("max_send_total", "recovery_burst", "max_recoveries"):
+        for name in ("max_send_total", "recovery_burst", "max_recoveries", "max_downloads"):
             check_count(name, getattr(self, name))
         for name in ("recovery_rate", "heartbeat_interval", "send_wait"):
             check_positive(name, getattr(self, name))
@@ -81,7 +83,8 @@ class HubLimits:
     @property
     def descriptors(self) -> int:
         """How many open files this may need, with some for the rest of the process."""
-        return self.max_connections + self.max_pending + _OTHER_FILES
+        # Each file on its way has a connection to the gateway.
+        return self.max_connections + self.max_pending + self.max_downloads + _OTHER_FILES
 
 
 class Hub:
@@ -90,6 +93,7 @@ class Hub:
     def __init__(
         self,
         signal: SignalClient,
+        account: str,
         log: MessageLog,
         *,
         address: tuple[str, int],
@@ -98,6 +102,7 @@ class Hub:
         random: Random,
     ) -> None:
         self.signal: Final = signal
+        self.account: Final = account
         self.log: Final = log
         self.address: Final = address
         self.random: Final = random

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from .. import __version__
 from .._client import ClientStatistics, SignalClient
 from .._continuity import GapReason
-from .._outgoing import Certainty
+from .._errors import Certainty
 from .._states import ConnectionState
 from ._status import HubCounters, StatusBoard
 from .connections import ConnectionFigures
@@ -179,7 +179,25 @@ def _requests(counters: HubCounters) -> Iterator[Metric]:
         CounterMetricFamily, "refused_requests", "Requests refused, by status.", "status", counters.refused
     )
     yield _by(
-        CounterMetricFamily, "send_answers", "Answers to POST /v2/send, by status.", "status", counters.sends
+        CounterMetricFamily,
+        "send_answers",
+        "Answers to texts, reactions and deletions, by status.",
+        "status",
+        counters.sends,
+    )
+    yield _by(
+        CounterMetricFamily,
+        "operation_answers",
+        "Answers to operations, by status.",
+        "status",
+        counters.operations,
+    )
+    yield _by(
+        CounterMetricFamily,
+        "download_answers",
+        "Answers to who asked for a file, by status.",
+        "status",
+        counters.downloads,
     )
     yield _counter("recoveries", "Recovery calls answered.", counters.recoveries)
     yield _counter("recovered_messages", "Messages in the answers.", counters.recovered_messages)

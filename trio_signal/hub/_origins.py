@@ -63,7 +63,7 @@ class Origins:
     def preflight(self) -> Answer:
         """Answer a browser that asks before it lets an allowed page use its token."""
         allowed = (
-            ("Access-Control-Allow-Methods", "GET, POST"),
+            ("Access-Control-Allow-Methods", "GET, POST, DELETE"),
             ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
             ("Access-Control-Max-Age", "600"),
         )

@@ -16,8 +16,7 @@ import trio
 from .. import __version__
 from .._client import ClientStatistics, SignalClient
 from .._continuity import Gap, GapReason
-from .._errors import ObserverLagged
-from .._outgoing import Certainty
+from .._errors import Certainty, ObserverLagged
 from .._receiver import WallClock
 from .._states import ConnectionState
 from .._status import StateChange
@@ -55,7 +54,9 @@ class HubCounters:
         recoveries: recovery calls answered.
         recovered_messages: messages in those answers.
         recoveries_limited: recovery calls answered 429.
-        sends: answers to ``POST /v2/send``, by status.
+        sends: answers to texts, reactions and deletions, by status.
+        operations: answers to operations, by status.
+        downloads: answers to who asked for a file, by status.
         heartbeats: heartbeat frames handed out.
     """
 
@@ -70,6 +71,8 @@ class HubCounters:
     recovered_messages: int = 0
     recoveries_limited: int = 0
     sends: Counter[int] = field(default_factory=Counter[int])
+    operations: Counter[int] = field(default_factory=Counter[int])
+    downloads: Counter[int] = field(default_factory=Counter[int])
     heartbeats: int = 0
 
 

@@ -29,6 +29,7 @@ from .._checks import check_type
 from .._client import SignalClient
 from .._errors import ConfigurationError
 from ._door import Door
+from ._guard import Guard
 from ._hub import Hub, HubLimits
 from ._origins import Origins
 from ._routes import Routes
@@ -83,6 +84,12 @@ async def serve_hub(
         ConfigurationError: an argument is wrong; it is named. Nothing was started.
         OSError: the port cannot be listened on.
     """
+    if not signal.receives:
+        raise ConfigurationError(
+            "signal", "it was opened with receive=False, so there is nothing to hand out"
+        )
+    if signal.account is None:
+        raise ConfigurationError("signal", "a hub serves one account; open the client with its number")
     check_type("key", key, Authenticator)
     check_type("ssl_context", ssl_context, ssl.SSLContext)
     check_type("log", log, MessageLog)
@@ -100,6 +107,7 @@ async def serve_hub(
     try:
         hub = Hub(
             signal,
+            signal.account,
             log or MessageLog(clock=trio.current_time),
             # In memory any port will do, but a URL with port 0 is none.
             address=next(iter(_addresses(listeners).items()), (host, port or 80)),
@@ -108,7 +116,8 @@ async def serve_hub(
             random=random or Random(),  # noqa: S311  (spreads load, guards nothing)
         )
         tickets = Tickets(clock=trio.current_time)
-        routes = Routes(hub, limits, key=key, tickets=tickets, origins=origins, wall_clock=wall_clock)
+        guard = Guard(hub, limits, key=key, tickets=tickets, wall_clock=wall_clock)
+        routes = Routes(hub, limits, guard, origins)
         door = Door(
             routes.serve,
             ssl_context,
