@@ -90,6 +90,17 @@ def test_all_can_come_from_the_environment() -> None:
     assert values["log_level"] == "debug"
 
 
+def test_what_the_gateway_is_and_how_it_was_started() -> None:
+    environ = {"TRIO_SIGNAL_GATEWAY": "http://127.0.0.1:1", "TRIO_SIGNAL_RECEIVE_MODE": "manual"}
+    _, values = parse(["listen", "--gateway-kind", "signal-cli"], environ)
+    where = read_connection(values, environ)
+    assert (where.account, where.kind, where.receive_mode) == (None, "signal-cli", "manual")
+    for command in (["link"], ["call", "version"]):
+        _, values = parse(command, environ)
+        where = read_connection(values, environ)
+        assert (where.account, where.kind, where.receive_mode) == (None, "auto", "on-start")
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "words"),
     [
@@ -137,6 +148,20 @@ def test_all_can_come_from_the_environment() -> None:
         (("daemon", *GIVEN, f"--token={SECRET}"), {}, "put the token into TRIO_SIGNAL_TOKEN"),
         (("send", *GIVEN, PEER, "--header", SECRET), {}, "put headers into a --header-file"),
         (("daemon", *GIVEN, "--buffer", "1"), {}, "there is no option --buffer"),
+        (("listen", "--gateway", "x"), {}, "TRIO_SIGNAL_GATEWAY): it must begin with"),
+        (("status", "--gateway", "x"), {}, "TRIO_SIGNAL_GATEWAY): it must begin with"),
+        (("call", "--gateway", "x", "version"), {}, "TRIO_SIGNAL_GATEWAY): it must begin with"),
+        (("link", "--gateway", "x"), {}, "TRIO_SIGNAL_GATEWAY): it must begin with"),
+        (("link", "--gateway", "http://127.0.0.1:1", "--name", " "), {}, "TRIO_SIGNAL_NAME): it is empty"),
+        (
+            ("listen", *GIVEN, "--gateway-kind", "x"),
+            {},
+            "TRIO_SIGNAL_GATEWAY_KIND): 'x' is none of auto, rest",
+        ),
+        (("listen", *GIVEN, "--receive-mode", "x"), {}, "TRIO_SIGNAL_RECEIVE_MODE): 'x' is none of on-start"),
+        (("call", *GIVEN), {}, "WHAT"),
+        (("call", *GIVEN, "version", "{"), {}, "JSON: it is none: "),
+        (("call", *GIVEN, "", "{}"), {}, "WHAT: "),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -182,6 +207,7 @@ def test_help_and_version_without_a_command(capsys: pytest.CaptureFixture[str]) 
     [
         ("structlog", ("daemon", *GIVEN), "structlog", "cli"),
         ("rich", ("demo",), "rich", "cli"),
+        ("segno", ("link", "--gateway", "http://127.0.0.1:1"), "segno", "cli"),
         ("jwt", ("token", "--jwt-key-file", "key", "--sub", "x"), "PyJWT", "hub"),
         ("cryptography", ("token", "--jwt-key-file", "key", "--sub", "x"), "cryptography", "hub"),
         ("jwt", ("daemon", *GIVEN, "--hub", "127.0.0.1:0"), "PyJWT", "hub"),
@@ -312,7 +338,24 @@ async def test_send_listen_and_status_as_processes() -> None:
             listen.signal(signal.SIGINT)
             ended = await listen.end()
         assert ended.code == 0
-        assert ended.err.count("\n") == 1
+        # A message can come, and the signal with it, before the first ping was answered.
+        assert ended.err in {"", f"trio-signal: connected to {gateway.url} as {gateway.account}\n"}
+
+
+async def test_the_same_on_signal_cli_as_processes() -> None:
+    async with open_fake_gateway(kind="signal-cli") as gateway:
+        env = {"TRIO_SIGNAL_GATEWAY": gateway.url}
+        sent = await run_program("send", "--account", gateway.account, PEER, "hi", env=env)
+        assert (sent.code, sent.out, sent.err) == (0, f"{gateway.received[0].timestamp}\n", "")
+        shown = await run_program("status", env=env)
+        assert (shown.code, shown.err) == (0, "")
+        async with started("listen", "--json", "--receive-mode", "on-connection", env=env) as listen:
+            await gateway.wait_connected()
+            gateway.deliver(text="hi")
+            event = await listen.event("message")
+            assert (event["text"], event["account"]) == ("hi", gateway.account)
+            listen.signal(signal.SIGTERM)
+            assert (await listen.end()).code == 0
 
 
 async def test_a_reader_that_has_had_enough_ends_listen_and_help_quietly() -> None:

@@ -2,6 +2,7 @@ import json
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -24,14 +25,17 @@ from trio_signal.testing import (
     lost,
     open_fake_gateway,
     rate_limited,
+    rpc_error,
+    rpc_result,
 )
 
 PEER = "+15550002"
 SECRET = "s3cret-t0ken"
 
 
-def connection(gateway: FakeGateway, *, token: str | None = None) -> Connection:
-    return Connection(gateway=gateway.url, account=gateway.account, connect=gateway.connect, token=token)
+def connection(gateway: FakeGateway, *, token: str | None = None, **more: Any) -> Connection:
+    settings: dict[str, Any] = {"account": gateway.account, "connect": gateway.connect, "token": token}
+    return Connection(gateway=gateway.url, **(settings | more))
 
 
 # --- send ---
@@ -66,6 +70,14 @@ async def test_send_prints_the_timestamp(
         [sent] = gateway.received
         assert (sent.recipients, sent.message) == ([PEER], "hi")
         assert capsys.readouterr() == (f"{sent.timestamp}\n", "")
+
+
+async def test_send_takes_no_messages_that_wait_for_somebody_else(autojump_clock: MockClock) -> None:
+    async with open_fake_gateway(port=None, kind="signal-cli", receive_mode="on-connection") as gateway:
+        gateway.deliver(text="for the bot")
+        assert await run_send(letter(connection(gateway)), read=no_input) == Exit.OK
+        assert [sent.message for sent in gateway.received] == ["hi"]
+        assert (gateway.handshakes, gateway.statistics().kept) == (0, 1)
 
 
 async def test_send_takes_the_text_from_standard_input(autojump_clock: MockClock) -> None:
@@ -209,8 +221,8 @@ async def test_a_signal_ends_send_and_the_exit_code_still_tells_the_truth(
 class Listener:
     """Runs ``listen`` and keeps what it prints."""
 
-    def __init__(self, gateway: FakeGateway, *, as_json: bool = False) -> None:
-        self._settings = ListenSettings(where=connection(gateway), as_json=as_json)
+    def __init__(self, gateway: FakeGateway, *, as_json: bool = False, **where: Any) -> None:
+        self._settings = ListenSettings(where=connection(gateway, **where), as_json=as_json)
         self.lines: list[str] = []
         self.code: int | None = None
         self.reader_gone = trio.Event()
@@ -271,6 +283,7 @@ async def test_listen_in_json(autojump_clock: MockClock) -> None:
     message, gap = map(json.loads, listener.lines)
     assert message == {
         "event": "message",
+        "account": "+15550001",
         "timestamp": 1_795_302_700_000,
         "time": "2026-11-21T23:11:40.000Z",
         "sender": PEER,
@@ -282,6 +295,68 @@ async def test_listen_in_json(autojump_clock: MockClock) -> None:
     }
     assert (gap["event"], gap["reason"], gap["count"]) == ("gap", "gateway", None)
     assert all(line.isascii() and "\x1b" not in line for line in listener.lines)
+
+
+async def test_listen_to_all_accounts_of_signal_cli_tells_whose_a_message_is(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accounts = ["+15550001", "+15550007"]
+    async with (
+        open_fake_gateway(port=None, kind="signal-cli", accounts=accounts) as gateway,
+        trio.open_nursery() as nursery,
+    ):
+        listener = Listener(gateway, account=None, receive_mode="on-connection")
+        nursery.start_soon(listener.run)
+        await gateway.wait_connected()
+        gateway.deliver(text="one")
+        gateway.deliver(text="two", account="+15550007")
+        await trio.sleep(10)
+        listener.reader_gone.set()
+    assert listener.code == Exit.OK
+    one, two = listener.lines
+    assert one.endswith(f"  Peer User ({PEER}) to +15550001: one\n")
+    assert two.endswith(f"  Peer User ({PEER}) to +15550007: two\n")
+    assert "connected to http://127.0.0.1:8080 for all of its accounts" in capsys.readouterr().err
+
+
+@pytest.mark.contract("R3")
+@pytest.mark.parametrize(("receive_mode", "printed"), [("on-start", ["gap"]), ("on-connection", ["message"])])
+async def test_listen_believes_what_it_is_told_of_the_receive_mode(
+    receive_mode: Any, printed: list[str], autojump_clock: MockClock
+) -> None:
+    async with (
+        open_fake_gateway(port=None, kind="signal-cli", receive_mode=receive_mode) as gateway,
+        trio.open_nursery() as nursery,
+    ):
+        listener = Listener(gateway, as_json=True, receive_mode=receive_mode)
+        nursery.start_soon(listener.run)
+        await gateway.wait_connected()
+        await trio.sleep(30)
+        gateway.terminate()
+        await trio.sleep(1)
+        gateway.deliver(text="while it was away")
+        await gateway.start()
+        await gateway.wait_connected()
+        await trio.sleep(60)
+        listener.reader_gone.set()
+    assert [json.loads(line)["event"] for line in listener.lines] == printed
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "words"),
+    [
+        ("auto", Exit.FAILED, "only signal-cli's own daemon"),
+        ("rest", Exit.USAGE, "--account (environment variable TRIO_SIGNAL_ACCOUNT): give a number"),
+    ],
+)
+async def test_only_signal_cli_can_be_listened_to_without_an_account(
+    kind: str, code: Exit, words: str, autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_fake_gateway(port=None) as gateway:
+        listener = Listener(gateway, account=None, kind=kind)
+        await listener.run()
+    assert listener.code == code
+    assert words in capsys.readouterr().err
 
 
 async def test_listen_ends_quietly_when_its_reader_breaks_off(
@@ -359,9 +434,10 @@ async def test_listen_goes_on_when_it_falls_behind(
 
 
 async def status(
-    gateway: FakeGateway, capsys: pytest.CaptureFixture[str], *, limit: float = 10.0
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str], *, limit: float = 10.0, **where: Any
 ) -> tuple[int, str]:
-    code = await run_status(StatusSettings(where=connection(gateway), timeout=limit, as_json=False))
+    settings = StatusSettings(where=connection(gateway, **where), timeout=limit, as_json=False)
+    code = await run_status(settings)
     captured = capsys.readouterr()
     assert captured.err == ""
     return code, captured.out
@@ -406,6 +482,75 @@ async def test_status_names_the_layer_that_fails(
         assert "ok   account" in text
         assert "FAIL link     " in text
         assert "503" in text
+
+
+@pytest.mark.parametrize("kind", ["auto", "signal-cli"])
+@pytest.mark.parametrize("version", ["0.13.19", "0.14.9"])
+async def test_status_of_signal_cli(
+    kind: str, version: str, autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_fake_gateway(port=None, kind="signal-cli", version=version) as gateway:
+        code, text = await status(gateway, capsys, kind=kind)
+        gateway_line, account_line, link_line = text.splitlines()
+        assert gateway_line == f"ok   gateway  http://127.0.0.1:8080 answers: signal-cli {version}"
+        assert account_line == "ok   account  it has +15550001"
+        assert link_line.startswith("?    link     not opened")
+        assert code == Exit.OK
+        code, text = await status(gateway, capsys, kind=kind, account=None)
+        assert "ok   account  it has +15550001" in text
+        assert code == Exit.OK
+        code, text = await status(gateway, capsys, kind=kind, account="+15550007")
+        assert "FAIL account  it does not have +15550007 (it has 1)" in text
+        assert code == Exit.FAILED
+
+
+async def test_status_takes_no_messages_that_wait_for_somebody_else(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_fake_gateway(port=None, kind="signal-cli", receive_mode="on-connection") as gateway:
+        gateway.deliver(text="for the bot")
+        code, text = await status(gateway, capsys)
+        assert "?    link     not opened" in text
+        assert code == Exit.OK
+        assert gateway.handshakes == 0
+        assert gateway.statistics().kept == 1
+
+
+async def test_status_of_signal_cli_in_json_and_in_trouble(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_fake_gateway(port=None, kind="signal-cli", accounts=[]) as gateway:
+        where = connection(gateway, account=None)
+        assert await run_status(StatusSettings(where=where, timeout=10.0, as_json=True)) == Exit.FAILED
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["connected"], answer["gateway"]["mode"]) == (False, "signal-cli")
+        assert answer["account"] == {
+            "ok": False,
+            "detail": "it has none; link one: trio-signal link",
+            "accounts": [],
+        }
+        gateway.script("RPC version", rpc_error(-32603, "out of order"))
+        code, text = await status(gateway, capsys, kind="signal-cli")
+        assert (code, "FAIL gateway  " in text, "out of order" in text) == (Exit.FAILED, True, True)
+        gateway.script("RPC version", rpc_result("0.14.9"))
+        code, text = await status(gateway, capsys, kind="signal-cli")
+        assert (code, "is no signal-cli: it does not tell its version" in text) == (Exit.FAILED, True)
+        gateway.script("RPC version", rpc_error(-32601, "Method not implemented"))
+        code, text = await status(gateway, capsys)
+        assert "?    gateway  http://127.0.0.1:8080 answers, but not what it is (HTTP 404)" in text
+        gateway.script("RPC listAccounts", rpc_error(-32603, "out of order"))
+        code, text = await status(gateway, capsys)
+        assert "?    account  " in text
+
+
+async def test_status_without_an_account_where_one_is_needed(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_fake_gateway(port=None) as gateway:
+        code, text = await status(gateway, capsys, account=None)
+    assert code == Exit.FAILED
+    assert "FAIL account  --account (environment variable TRIO_SIGNAL_ACCOUNT): give it; only " in text
+    assert "FAIL link     not tried" in text
 
 
 async def test_status_of_a_gateway_that_is_not_there(

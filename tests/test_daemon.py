@@ -175,6 +175,23 @@ async def test_the_librarys_warnings_are_events_and_debug_shows_all_of_it(autoju
         assert {event["event"] for event in daemon.events} == {"library"}
 
 
+async def test_it_runs_on_signal_cli_as_on_any_gateway(autojump_clock: MockClock) -> None:
+    async with open_fake_gateway(port=None, kind="signal-cli") as gateway:
+        async with running(gateway) as daemon:
+            await gateway.wait_connected()
+            daemon.input.line(recipient=PEER, text="one", id="a")
+            gateway.deliver(text="hello")
+            await trio.sleep(5)
+            await gateway.restart(down_for=30)
+            await gateway.wait_connected()
+            gateway.deliver(text="again")
+            await trio.sleep(5)
+        assert daemon.told("outcome", "id", "outcome") == [("a", "sent")]
+        assert daemon.told("message_received", "kind") == ["message"] * 2
+        assert daemon.told("gap", "reason") == ["gateway"]
+        assert daemon.code == Exit.OK
+
+
 # --- what it sends ---
 
 

@@ -1,4 +1,4 @@
-"""``trio-signal demo | daemon | send | listen | status | token``: see ``trio-signal --help``."""
+"""``trio-signal COMMAND``: see ``trio-signal --help``."""
 
 import os
 import sys
@@ -22,6 +22,7 @@ _INTERRUPTED: Final = 130
 #: Modules that an extra brings: the name of their package, and the extra.
 _EXTRAS: Final[Mapping[str, tuple[str, str]]] = {
     "rich": ("rich", "cli"),
+    "segno": ("segno", "cli"),
     "structlog": ("structlog", "cli"),
     "jwt": ("PyJWT", "hub"),
     "cryptography": ("cryptography", "hub"),
@@ -139,6 +140,29 @@ def _status(values: _Values) -> int:
         return trio.run(run_status, settings)
 
 
+def _link(values: _Values) -> int:
+    from ._cli.link import LinkSettings, run_link
+
+    settings = LinkSettings(
+        where=read_connection(values, os.environ), name=values["name"], with_uri=values["uri"]
+    )
+    with library_on_stderr(values["log_level"]):
+        return trio.run(run_link, settings)
+
+
+def _call(values: _Values) -> int:
+    from ._cli.call import CallSettings, run_call
+
+    settings = CallSettings(
+        where=read_connection(values, os.environ),
+        what=values["what"],
+        body=values["body"],
+        timeout=values["timeout"],
+    )
+    with library_on_stderr(values["log_level"]):
+        return trio.run(run_call, settings)
+
+
 def _token(values: _Values) -> int:
     from ._cli.token import run_token
 
@@ -152,5 +176,7 @@ _COMMANDS: Final[Mapping[str, Callable[[_Values], int]]] = {
     "send": _send,
     "listen": _listen,
     "status": _status,
+    "link": _link,
+    "call": _call,
     "token": _token,
 }

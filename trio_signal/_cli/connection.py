@@ -2,15 +2,22 @@
 
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import trio
 
+from .._asking import open_gateway
+from .._client import SignalClient
 from .._credentials import Token
 from .._dial import Connect
-from .options import CA_FILE, HEADER_FILE, TOKEN_FILE, Option, UsageError
+from .._opening import open_signal_client
+from ..gateways import Gateway
+from ..gateways.auto import GatewayKind
+from ..gateways.signal_cli import ReceiveMode
+from .options import CA_FILE, HEADER_FILE, RECEIVE_MODE, TOKEN_FILE, Option, UsageError
 
 TOKEN_VARIABLE: Final = "TRIO_SIGNAL_TOKEN"  # noqa: S105  (a name, not a token)
 
@@ -23,7 +30,9 @@ class Connection:
 
     Attributes:
         gateway: the URL, which may hold a password.
-        account: the number.
+        kind: what is there.
+        receive_mode: how signal-cli's daemon was started.
+        account: the number; None for all accounts of a signal-cli daemon.
         token: the bearer token as it was at the start.
         token_file: where it came from, if from a file.
         headers: what goes with every request.
@@ -32,7 +41,9 @@ class Connection:
     """
 
     gateway: str = field(repr=False)
-    account: str
+    account: str | None = None
+    kind: GatewayKind = "auto"
+    receive_mode: ReceiveMode = "on-start"
     token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -52,6 +63,44 @@ class Connection:
 
         return read_again
 
+    def open_client(
+        self, *, token: Token | None, **options: Any
+    ) -> AbstractAsyncContextManager[SignalClient]:
+        """Return a client for it. See :func:`open_signal_client`.
+
+        Args:
+            token: :attr:`token`, or :attr:`lasting_token` for a client that lives long.
+            options: whatever else it takes.
+        """
+        return open_signal_client(
+            self.gateway,
+            self.account,
+            gateway=self.kind,
+            receive_mode=self.receive_mode,
+            headers=self.headers,
+            token=token,
+            ssl_context=self.ssl_context,
+            connect=self.connect,
+            **options,
+        )
+
+    def open_gateway(self, *, timeout: float) -> AbstractAsyncContextManager[Gateway]:
+        """Return a gateway to ask without a link. See :func:`trio_signal._asking.open_gateway`.
+
+        Args:
+            timeout: how long asking what kind it is may take, in seconds.
+        """
+        return open_gateway(
+            self.gateway,
+            account=self.account,
+            gateway=self.kind,
+            headers=self.headers,
+            token=self.token,
+            ssl_context=self.ssl_context,
+            connect=self.connect,
+            timeout=timeout,
+        )
+
 
 def read_connection(values: Mapping[str, Any], environ: Mapping[str, str]) -> Connection:
     """Read the files that the options name, and put the connection together.
@@ -64,7 +113,9 @@ def read_connection(values: Mapping[str, Any], environ: Mapping[str, str]) -> Co
         raise UsageError(f"{TOKEN_FILE.label}: {TOKEN_VARIABLE} is set too; give only one of them")
     return Connection(
         gateway=values["gateway"],
-        account=values["account"],
+        account=values.get("account"),
+        kind=values["gateway_kind"],
+        receive_mode=values.get("receive_mode", RECEIVE_MODE.default),
         token=from_file(TOKEN_FILE, values, _token_in) or token,
         token_file=values["token_file"],
         headers=from_file(HEADER_FILE, values, _headers_in) or (),

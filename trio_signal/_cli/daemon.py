@@ -24,7 +24,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from .._buffer import Overflow
-from .._client import SignalClient, open_signal_client
+from .._client import SignalClient
 from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError
 from .._outgoing import Delivery, Outcome, OutgoingMessage, Sent, on_done
 from .._states import Backoff, ConnectionState
@@ -128,18 +128,13 @@ class _Daemon:
         await trio.lowlevel.checkpoint()
         try:
             with self._work:
-                async with open_signal_client(
-                    where.gateway,
-                    where.account,
+                async with where.open_client(
+                    token=where.lasting_token,
                     buffer_size=settings.buffer_size,
                     overflow=settings.overflow,
                     delivery=settings.delivery,
                     close_timeout=settings.close_timeout,
                     backoff=settings.backoff,
-                    headers=where.headers,
-                    token=where.lasting_token,
-                    ssl_context=where.ssl_context,
-                    connect=where.connect,
                 ) as client:
                     # Followed before anything can wait, so that not even the first change is missed.
                     reporters.start_soon(self._report_changes, client.state_changes())

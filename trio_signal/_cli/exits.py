@@ -13,6 +13,7 @@ from .options import (
     BUFFER_SIZE,
     CLOSE_TIMEOUT,
     DELIVERY,
+    DEVICE_NAME,
     GATEWAY,
     HEADER_FILE,
     JWT_KEY_FILE,
@@ -37,6 +38,7 @@ class Exit(enum.IntEnum):
 _NAMES: Final[Mapping[str, str]] = {
     "url": GATEWAY.label,
     "account": ACCOUNT.label,
+    "device_name": DEVICE_NAME.label,
     "token": f"{TOKEN_FILE.label} or {TOKEN_VARIABLE}",
     "headers": HEADER_FILE.label,
     "buffer_size": BUFFER_SIZE.label,

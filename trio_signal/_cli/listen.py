@@ -3,11 +3,12 @@
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
 
-from .._client import SignalClient, open_signal_client
+from .._client import SignalClient
 from .._continuity import Gap
 from .._dial import parse_url
 from .._envelopes import MessageKind, ReceivedMessage
@@ -56,7 +57,9 @@ class _Listening:
         self._settings: Final = settings
         self._write: Final = write
         self._wait_reader_gone: Final = wait_reader_gone
-        self._describe: Final = as_json if settings.as_json else as_text
+        self._describe: Final = (
+            as_json if settings.as_json else partial(as_text, with_account=settings.where.account is None)
+        )
         self._connected_before = False
         self._everything: Final = trio.CancelScope()
         self.failure: Exception | None = None
@@ -67,14 +70,7 @@ class _Listening:
         await trio.lowlevel.checkpoint()
         try:
             with self._everything:
-                async with open_signal_client(
-                    where.gateway,
-                    where.account,
-                    headers=where.headers,
-                    token=where.lasting_token,
-                    ssl_context=where.ssl_context,
-                    connect=where.connect,
-                ) as client:
+                async with where.open_client(token=where.lasting_token) as client:
                     await self._listen(client, client.state_changes())
         except SignalError as error:
             self.failure = error
@@ -113,9 +109,8 @@ class _Listening:
     def _tell(self, change: StateChange) -> None:
         """Say on standard error what a person needs to know who sees nothing come."""
         if change.current is ConnectionState.CONNECTED:
-            complain(
-                f"connected to {parse_url(self._settings.where.gateway)} as {self._settings.where.account}"
-            )
+            where = self._settings.where
+            complain(f"connected to {parse_url(where.gateway)} {_whose(where.account)}")
             self._connected_before = True
         elif change.current is ConnectionState.DISCONNECTED and change.error is not None:
             complain(f"not connected: {change.error}")
@@ -127,8 +122,17 @@ class _Listening:
             complain(f"trying again in {change.delay:.1f} s")
 
 
-def as_text(event: Event) -> str | None:
-    """Return the line for a person, safe for a terminal; None for what is no message and no gap."""
+def _whose(account: str | None) -> str:
+    return "for all of its accounts" if account is None else f"as {account}"
+
+
+def as_text(event: Event, *, with_account: bool = False) -> str | None:
+    """Return the line for a person, safe for a terminal; None for what is no message and no gap.
+
+    Args:
+        event: what came.
+        with_account: whether to say which account a message came to.
+    """
     if isinstance(event, Gap):
         since, until = clock(event.since), clock(event.until)
         return f"-- messages may be missing from {since} to {until} ({event.reason.value}) --"
@@ -140,6 +144,8 @@ def as_text(event: Event) -> str | None:
         who = f"{event.sender_name} ({who})"
     group = event.group
     place = f" in {group.name or group.id or 'a group'}" if group else ""
+    if with_account:
+        place += f" to {event.account or 'an unknown account'}"
     files = "".join(f" [{file.content_type or 'file'}]" for file in event.attachments)
     return printable(f"{when}  {who}{place}: {event.text or ''}{files}")
 
@@ -163,6 +169,7 @@ def as_json(event: Event) -> str | None:
     return json.dumps(
         {
             "event": "message",
+            "account": event.account,
             "timestamp": event.timestamp,
             "time": None if event.timestamp is None else iso(event.timestamp),
             "sender": event.sender,

@@ -9,6 +9,8 @@ from typing import Any, Final, get_args
 
 from .._buffer import Overflow
 from .._outgoing import Delivery
+from ..gateways.auto import GatewayKind
+from ..gateways.signal_cli import ReceiveMode
 
 
 class UsageError(Exception):
@@ -159,14 +161,34 @@ GATEWAY: Final = Option(
     flag="--gateway",
     metavar="URL",
     required=True,
-    help="the signal-cli-rest-api or a trio_signal hub, like http://127.0.0.1:8080; "
+    help="the signal-cli-rest-api, signal-cli's own daemon or a trio_signal hub, like http://127.0.0.1:8080; "
     "with a password in it, use the variable",
+)
+GATEWAY_KIND: Final = Option(
+    flag="--gateway-kind",
+    metavar="KIND",
+    read=one_of(*get_args(GatewayKind)),
+    default="auto",
+    default_text="auto",
+    help=f"what it is: {_choices(GatewayKind)}; the first asks it",
+)
+RECEIVE_MODE: Final = Option(
+    flag="--receive-mode",
+    metavar="MODE",
+    read=one_of(*get_args(ReceiveMode)),
+    default="on-start",
+    default_text="on-start",
+    help=f"how signal-cli's daemon was started: {_choices(ReceiveMode)}; with the last two Signal keeps what "
+    "comes while nobody listens",
 )
 ACCOUNT: Final = Option(
     flag="--account",
     metavar="NUMBER",
     required=True,
     help="the number that the gateway is linked to, like +15550100",
+)
+ANY_ACCOUNT: Final = replace(
+    ACCOUNT, required=False, help=f"{ACCOUNT.help}; signal-cli's daemon can do without: all of its accounts"
 )
 TOKEN_FILE: Final = Option(
     flag="--token-file",
@@ -187,8 +209,8 @@ CA_FILE: Final = Option(
     read=Path,
     help="PEM file of the authorities to trust for https, instead of the system's",
 )
-#: How to reach the gateway, and as whom.
-CONNECTION: Final = (GATEWAY, ACCOUNT, TOKEN_FILE, HEADER_FILE, CA_FILE)
+#: How to reach the gateway.
+ROUTE: Final = (GATEWAY, GATEWAY_KIND, TOKEN_FILE, HEADER_FILE, CA_FILE)
 
 BUFFER_SIZE: Final = Option(
     flag="--buffer-size",
@@ -246,6 +268,20 @@ LOG_LEVEL: Final = Option(
     metavar="LEVEL",
     read=one_of(*_LEVELS),
     help=f"what to log: {', '.join(_LEVELS)}",
+)
+
+DEVICE_NAME: Final = Option(
+    flag="--name",
+    metavar="NAME",
+    default="trio-signal",
+    default_text="trio-signal",
+    help="what the phone shows in its list of linked devices",
+)
+URI: Final = Option(
+    flag="--uri",
+    read=switch,
+    default=False,
+    help="print what the code says too, as one line; until it is used, whoever has it can link a device",
 )
 
 _ALGORITHMS: Final = ("HS256", "RS256", "ES256")

@@ -32,7 +32,11 @@ async def write(text: str, *, fd: int = STDOUT) -> None:
         BrokenPipeError: nobody reads any more.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    data = text.encode(encoding, "backslashreplace")
+    await write_bytes(text.encode(encoding, "backslashreplace"), fd=fd)
+
+
+async def write_bytes(data: bytes, *, fd: int = STDOUT) -> None:
+    """Write bytes as they are. As :func:`write`."""
     await trio.to_thread.run_sync(_write_all, fd, data, abandon_on_cancel=True)
 
 

@@ -1,17 +1,19 @@
 """The command line's grammar and its help."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from .. import __version__
 from .options import (
+    ACCOUNT,
     ALGORITHM,
+    ANY_ACCOUNT,
     BUFFER_SIZE,
     CLOSE_TIMEOUT,
-    CONNECTION,
     DELIVERY,
+    DEVICE_NAME,
     HUB_OPTIONS,
     JSON,
     JWT_KEY_FILE,
@@ -19,11 +21,14 @@ from .options import (
     NEW_KEY,
     NO_JITTER,
     OVERFLOW,
+    RECEIVE_MODE,
+    ROUTE,
     SHOW_TEXT,
     STDIN,
     SUB,
     TIMEOUT,
     TTL,
+    URI,
     Option,
     UsageError,
 )
@@ -33,12 +38,15 @@ exit codes:
   0    done; for daemon: ended by a signal with nothing left unsent
   1    the gateway cannot serve this: wrong mode, unknown account, refused
        credentials, a certificate that does not verify; for daemon: --hub
-       cannot be listened on; for status: not connected; for demo: the ledger
-       does not balance
+       cannot be listened on; for status: not connected; for link: not linked;
+       for demo: the ledger does not balance
   2    the command line or the environment is wrong
-  3    not sent; for daemon: something was left unsent at the end
-  4    it is not known whether it was sent; sending it again may repeat it
-  130  status, demo: ended by Ctrl-C (143: by SIGTERM)
+  3    not sent; for daemon: something was left unsent at the end; for call:
+       nothing was done
+  4    it is not known whether it was sent, or done; trying
+       again may repeat it
+  130  status, link, demo: ended by Ctrl-C (143: by SIGTERM); call too, and then
+       it is not known whether it was done
 """
 
 _ENVIRONMENT: Final = """\
@@ -64,6 +72,32 @@ log; the page at http://HOST:PORT/ shows what happens. At the end the hub's
 clients are told first when to come back.
 """
 
+_STATUS: Final = """\
+Try once to connect, and say what works: the gateway, the account, the link.
+
+The link to signal-cli's own daemon is not opened: messages that wait for others
+might come over it.
+"""
+
+_LINK: Final = """\
+Link the gateway to a phone's account as another device: show a QR code on
+standard error, wait up to two minutes until the phone has scanned it, and print
+the account's number where the gateway tells it.
+"""
+
+_CALL: Final = """\
+Ask the gateway for anything in its own words, and print the JSON of its answer.
+
+WHAT is a method of signal-cli's daemon (man 5 signal-cli-jsonrpc), or a request
+to a signal-cli-rest-api or a hub:
+  trio-signal call listGroups
+  trio-signal call sendTyping '{"recipient": "+15550101"}'
+  trio-signal call 'GET /v1/groups/+15550100'
+Other users can read a command line; give JSON with a PIN or the like through
+standard input, with - in its place. The link is not opened for it, and it is
+asked once.
+"""
+
 _ABOUT_TOKENS: Final = """\
 Print a token with which somebody may read and send through a hub until it
 expires; they give it as --token-file, TRIO_SIGNAL_TOKEN or token=. Whoever has
@@ -74,13 +108,40 @@ For a start: trio-signal token --jwt-key-file hub.key --new-key --sub NAME
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command: its name, what it does, and its options."""
+    """One command: its name, what it does, its options, and what adds its other arguments."""
 
     name: str
     help: str
     description: str
     options: tuple[Option, ...] = ()
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
 
+
+def _add_message(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipient", metavar="RECIPIENT", help="a number, a group, a UUID or a username")
+    parser.add_argument(
+        "text", metavar="TEXT", nargs="?", help="what to say; from standard input if it is absent or -"
+    )
+    parser.add_argument(
+        "--attach", metavar="FILE", action="append", default=[], help="a file to attach; can be repeated"
+    )
+
+
+def _add_call(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="WHAT", help="a JSON-RPC method, or 'METHOD /path'")
+    parser.add_argument(
+        "body",
+        metavar="JSON",
+        nargs="?",
+        help="its parameters, or the request's body; - reads it from standard input",
+    )
+
+
+#: How to reach the gateway, and as whom.
+_CONNECTION: Final = (*ROUTE, RECEIVE_MODE, ACCOUNT)
+
+#: For commands whose own output says what matters.
+_QUIET: Final = LOG_LEVEL.but(default="error", default_text="error")
 
 COMMANDS: Final = (
     Command(
@@ -93,7 +154,7 @@ COMMANDS: Final = (
         help="keep an account connected and log what happens",
         description=_DAEMON,
         options=(
-            *CONNECTION,
+            *_CONNECTION,
             STDIN,
             BUFFER_SIZE,
             OVERFLOW,
@@ -110,24 +171,33 @@ COMMANDS: Final = (
         name="send",
         help="send one message and wait for its outcome",
         description="Send one message, wait for its outcome, and print its timestamp.",
-        options=(*CONNECTION, TIMEOUT, LOG_LEVEL.but(default="error", default_text="error")),
+        options=(*ROUTE, ACCOUNT, TIMEOUT, _QUIET),
+        add_arguments=_add_message,
     ),
     Command(
         name="listen",
         help="print the messages that arrive",
         description="Print the messages that arrive, and the gaps between them, until Ctrl-C.",
-        options=(*CONNECTION, JSON, LOG_LEVEL.but(default="error", default_text="error")),
+        options=(*ROUTE, RECEIVE_MODE, ANY_ACCOUNT, JSON, _QUIET),
     ),
     Command(
         name="status",
         help="say whether the gateway, the account and the link work",
-        description="Try once to connect, and say what works: the gateway, the account, the link.",
-        options=(
-            *CONNECTION,
-            TIMEOUT.but(default=10.0, default_text="10"),
-            JSON,
-            LOG_LEVEL.but(default="error", default_text="error"),
-        ),
+        description=_STATUS,
+        options=(*ROUTE, ANY_ACCOUNT, TIMEOUT.but(default=10.0, default_text="10"), JSON, _QUIET),
+    ),
+    Command(
+        name="link",
+        help="link the gateway to a phone's account, with a QR code",
+        description=_LINK,
+        options=(*ROUTE, DEVICE_NAME, URI, _QUIET),
+    ),
+    Command(
+        name="call",
+        help="ask the gateway for anything in its own words",
+        description=_CALL,
+        options=(*ROUTE, ANY_ACCOUNT, TIMEOUT, _QUIET),
+        add_arguments=_add_call,
     ),
     Command(
         name="token",
@@ -199,13 +269,7 @@ def _add(commands: "argparse._SubParsersAction[_Parser]", command: Command) -> N
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    if command.name == "send":
-        parser.add_argument("recipient", metavar="RECIPIENT", help="a number, a group, a UUID or a username")
-        parser.add_argument(
-            "text", metavar="TEXT", nargs="?", help="what to say; from standard input if it is absent or -"
-        )
-        parser.add_argument(
-            "--attach", metavar="FILE", action="append", default=[], help="a file to attach; can be repeated"
-        )
+    if command.add_arguments is not None:
+        command.add_arguments(parser)
     for option in command.options:
         option.add_to(parser)

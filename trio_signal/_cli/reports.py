@@ -10,9 +10,9 @@ from .._client import SignalClient
 from .._continuity import Gap
 from .._dial import parse_url
 from .._envelopes import ReceivedMessage, Undecodable
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, FailedRecipient
 from .._inbox import ChallengeRequired, Event
-from .._outgoing import DropReason, Failed, FailedRecipient, Outcome, Sent
+from .._outgoing import DropReason, Failed, Outcome, Sent
 from .._states import Backoff, ConnectionState
 from .._status import StateChange
 from .text import iso
@@ -38,7 +38,7 @@ class Reports:
         self,
         *,
         gateway: str,
-        account: str,
+        account: str | None,
         backoff: Backoff,
         buffer_size: int,
         overflow: str,

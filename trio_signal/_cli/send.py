@@ -11,9 +11,9 @@ from typing import Final
 
 import trio
 
-from .._client import open_signal_client
-from .._errors import ClientClosed, SignalError
-from .._outgoing import MAX_TEXT_BYTES, Certainty, Failed, MessageDropped, OutgoingMessage, SendFailed, Sent
+from .._contents import MAX_TEXT_BYTES
+from .._errors import Certainty, ClientClosed, SignalError
+from .._outgoing import Failed, MessageDropped, OutgoingMessage, SendFailed, Sent
 from .connection import Connection
 from .exits import Exit, complain, failed
 from .interrupt import run_until_signal
@@ -70,15 +70,7 @@ class _Sending:
     async def _run(self) -> None:
         settings, where = self._settings, self._settings.where
         text = await self._text()
-        async with open_signal_client(
-            where.gateway,
-            where.account,
-            close_timeout=0,
-            headers=where.headers,
-            token=where.token,
-            ssl_context=where.ssl_context,
-            connect=where.connect,
-        ) as client:
+        async with where.open_client(token=where.token, close_timeout=0, receive=False) as client:
             self._message = await client.send_message(
                 settings.recipient,
                 text,

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, cast
 
@@ -10,17 +11,19 @@ import httpx
 import msgspec
 import trio
 
-from .._client import open_signal_client
 from .._credentials import Credentials
 from .._dial import open_stream, parse_url
-from .._errors import ConfigurationError, GatewayError
+from .._errors import ConfigurationError, GatewayError, RequestFailed
 from .._http import StreamTransport
+from .._operations import ListAccounts
 from .._recipients import check_number
 from .._states import ConnectionState
-from ..gateways._requests import HUB_MODE
+from ..gateways import Gateway
+from ..gateways._about import CLI_MODE, HUB_MODE
 from .connection import Connection
 from .exits import Exit, failed
 from .interrupt import exit_code, run_until_signal
+from .options import ACCOUNT
 from .text import printable
 
 _WORDS: Final = {True: "ok", False: "FAIL", None: "?"}
@@ -84,30 +87,37 @@ class _Probe:
         where = settings.where
         self._settings: Final = settings
         self._address: Final = parse_url(where.gateway)
-        self._account: Final = check_number("account", where.account)
+        self._account: Final = where.account and check_number("account", where.account)
         self._credentials: Final = Credentials(where.headers, where.token, self._address.authorization)
         self.gateway: Final = Layer("gateway")
         self.account: Final = Layer("account")
         self.link: Final = Layer("link")
         self.upstream: Final = Layer("upstream")
         self._layers: Final = [self.gateway, self.account, self.link]
+        self._limit: Final = trio.CancelScope()
 
     @property
     def connected(self) -> bool:
         """Whether messages can come and go: a hub that is there may itself be cut off."""
-        return bool(self.link.ok) and self.upstream.ok is not False
+        if self.account.ok is False or self.upstream.ok is False:
+            return False
+        # Without a link that was tried, the account that is there must do.
+        return bool(self.account.ok if self.link.ok is None else self.link.ok)
+
+    @property
+    def _is_signal_cli(self) -> bool:
+        return self.gateway.facts.get("mode") == CLI_MODE
 
     async def run(self) -> None:
         """Ask. A checkpoint; cancelling is safe."""
-        with trio.move_on_after(self._settings.timeout):
+        self._limit.deadline = trio.current_time() + self._settings.timeout
+        with self._limit:
             await self._ask()
-        rest = [layer for layer in self._layers if not layer.detail]
-        if self.gateway.detail and self.gateway.ok is False:
-            reason = "not tried"
-        else:
-            reason = f"nothing was found out within {self._settings.timeout:g} s"
-        for layer in rest:
-            layer.found(reason, ok=None if layer is not self.link else False)
+        late = f"nothing was found out within {self._settings.timeout:g} s"
+        for layer in self._layers:
+            if not layer.detail:
+                reason = late if self._limit.cancelled_caught else "not tried"
+                layer.found(reason, ok=None if layer is not self.link else False)
 
     async def _ask(self) -> None:
         address, where = self._address, self._settings.where
@@ -122,14 +132,26 @@ class _Probe:
             await self._ask_gateway(http)
             if self.gateway.ok is False:
                 return
-            if self.gateway.facts.get("mode") == HUB_MODE:
+            if self._is_signal_cli:
+                # It has told its accounts as well.
+                pass
+            elif self._account is None:
+                self.account.found(f"{ACCOUNT.label}: give it; only signal-cli serves all accounts", ok=False)
+                return
+            elif self.gateway.facts.get("mode") == HUB_MODE:
                 await self._ask_hub(http)
             else:
                 await self._ask_account(http)
         await self._try_link()
 
     async def _ask_gateway(self, http: httpx.AsyncClient) -> None:
+        kind = self._settings.where.kind
         await trio.lowlevel.checkpoint()
+        if kind == CLI_MODE:
+            problem = await self._ask_signal_cli()
+            if problem:
+                self.gateway.found(problem, ok=False)
+            return
         try:
             status, answer = await _get(http, "/v1/about")
         except (GatewayError, httpx.HTTPError) as error:
@@ -142,8 +164,40 @@ class _Probe:
             self.gateway.found(detail, ok=True, version=version, mode=mode)
         elif status in {401, 403}:
             self.gateway.found(f"{self._address} refuses the credentials (HTTP {status})", ok=False)
-        else:
+        elif kind != "auto" or status != 404 or await self._ask_signal_cli():
             self.gateway.found(f"{self._address} answers, but not what it is (HTTP {status})", ok=None)
+
+    async def _ask_signal_cli(self) -> str:
+        """Ask signal-cli for its version and accounts; return why it does not answer. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        try:
+            # Its version is asked for no account: one that it does not have would spoil that answer.
+            where = replace(self._settings.where, account=None, kind="signal-cli")
+            async with where.open_gateway(timeout=_QUESTION) as gateway:
+                answer: object = await gateway.call("version", None, account=None, limit=_QUESTION)
+                if not isinstance(answer, dict):
+                    return f"{self._address} is no signal-cli: it does not tell its version"
+                version = cast("dict[str, object]", answer).get("version")
+                detail = f"{self._address} answers: signal-cli {version}"
+                self.gateway.found(detail, ok=True, version=version, mode=CLI_MODE)
+                await self._ask_accounts(gateway)
+        except GatewayError as error:
+            return str(error.error if isinstance(error, RequestFailed) else error)
+        return ""
+
+    async def _ask_accounts(self, gateway: Gateway) -> None:
+        await trio.lowlevel.checkpoint()
+        try:
+            accounts = await gateway.operate(ListAccounts(), account=None, limit=_QUESTION)
+        except RequestFailed as error:
+            self.account.found(str(error.error), ok=None)
+            return
+        if self._account is not None:
+            self._judge_accounts(accounts)
+        elif accounts:
+            self.account.found(f"it has {', '.join(accounts)}", ok=True, accounts=accounts)
+        else:
+            self.account.found("it has none; link one: trio-signal link", ok=False, accounts=accounts)
 
     async def _ask_account(self, http: httpx.AsyncClient) -> None:
         await trio.lowlevel.checkpoint()
@@ -155,7 +209,9 @@ class _Probe:
         if not isinstance(answer, list):
             self.account.found("the gateway does not tell its accounts", ok=None)
             return
-        accounts = cast("list[object]", answer)
+        self._judge_accounts(cast("list[object]", answer))
+
+    def _judge_accounts(self, accounts: Sequence[object]) -> None:
         if self._account in accounts:
             self.account.found(f"it has {self._account}", ok=True)
         else:
@@ -190,21 +246,20 @@ class _Probe:
     async def _try_link(self) -> None:
         where, started = self._settings.where, trio.current_time()
         await trio.lowlevel.checkpoint()
+        if self._is_signal_cli:
+            # Depending on how the daemon was started, which it does not tell.
+            self.link.found("not opened: messages that wait for others might come over it", ok=None)
+            return
         try:
-            async with open_signal_client(
-                where.gateway,
-                where.account,
-                headers=where.headers,
-                token=where.token,
-                ssl_context=where.ssl_context,
-                connect=where.connect,
-                attempt_timeout=self._settings.timeout,
-            ) as client:
+            async with where.open_client(token=where.token, attempt_timeout=self._settings.timeout) as client:
                 async for change in client.state_changes():
                     if change.current is ConnectionState.CONNECTED:
                         took = change.time - started
-                        detail = f"the WebSocket is open and answered a ping, {took:.2f} s after the start"
-                        self.link.found(detail, ok=True, seconds=round(took, 3))
+                        self.link.found(
+                            f"the WebSocket is open and answered a ping, {took:.2f} s after the start",
+                            ok=True,
+                            seconds=round(took, 3),
+                        )
                         break
                     if change.error is not None:
                         self.link.found(str(change.error), ok=False)
