@@ -10,7 +10,7 @@ import math
 import multiprocessing
 import os
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -39,11 +39,12 @@ from trio_signal import (
 )
 from trio_signal import testing as answers
 from trio_signal._errors import told
-from trio_signal.testing import FakeGateway, ReceiveSocket, open_fake_gateway
+from trio_signal.gateways.signal_cli import ReceiveMode
+from trio_signal.testing import START_TIME, FakeGateway, ReceiveSocket, open_fake_gateway
 
 #: How long the trouble lasts, in virtual seconds, and how long everything then has to come right again.
 TROUBLE: Final = 150.0
-PEACE: Final = 1200.0
+PEACE: Final = 4800.0
 
 PEOPLE: Final = ("+15550002", "+15550003", "group.QUFFQ0F3UUZCZ2M9")
 
@@ -65,7 +66,7 @@ class World:
     seed: int
     random: Random
     gateway: FakeGateway
-    client: SignalClient
+    client: SignalClient = field(init=False)
     faults: list[str] = field(default_factory=list)
     accepted: list[OutgoingMessage] = field(default_factory=list)
     emitted: list[str] = field(default_factory=list)
@@ -75,18 +76,21 @@ class World:
     #: The gateway loses what comes to it now without a sign that anybody could see (facts: sections 4 to 6).
     gateway_loses: bool = False
     lost_inside: set[int] = field(default_factory=set)
+    #: The command that sees it again.
+    again: str = "python -m tests.simulation"
 
     def check(self, condition: bool, promise: str) -> None:
         """Stop the run unless a promise holds."""
         if not condition:
             story = "\n".join([*self.faults, *map(repr, self.changes[-12:])])
-            raise Violation(
-                f"seed {self.seed}: {promise}\n{story}\nsee it again: python -m tests.simulation {self.seed}"
-            )
+            raise Violation(f"seed {self.seed}: {promise}\n{story}\nsee it again: {self.again} {self.seed}")
 
     def note(self, fault: str) -> None:
         """Write a fault down."""
         self.faults.append(f"{trio.current_time():8.2f} {fault}")
+
+
+Fault = Callable[[World], Awaitable[None] | None]
 
 
 def run_seed(seed: int) -> World:
@@ -96,6 +100,11 @@ def run_seed(seed: int) -> World:
         Violation: a promise of the contract was broken.
     """
     return run_world(_simulate, seed)
+
+
+def run_signal_cli_seed(seed: int) -> World:
+    """As :func:`run_seed`, with signal-cli's own daemon."""
+    return run_world(_simulate_signal_cli, seed)
 
 
 def run_world(simulate: Callable[[int], Awaitable[_WorldT]], seed: int) -> _WorldT:
@@ -138,46 +147,69 @@ def _failure(run: Callable[[int], object], seed: int) -> str | None:
 
 async def _simulate(seed: int) -> World:
     random = Random(seed)
-    delivery: Delivery = random.choice(get_args(Delivery))
-    overflow: Overflow = random.choice(get_args(Overflow))
     async with open_fake_gateway(
         port=None,
         version=random.choice(("0.100", "0.101")),
         answer_delay=random.choice((0.0, 0.05, 0.5)),
         ping_period=random.choice((54.0, 54.0, 1e9)),
     ) as gateway:
-        async with open_signal_client(
-            gateway.url,
-            gateway.account,
-            connect=gateway.connect,
-            buffer_size=random.choice((1, 3, 20, 100)),
-            overflow=overflow,
-            delivery=delivery,
-            inbox_size=random.choice((3, 10_000)),
-            backoff=Backoff(random=Random(seed)),
-            rate_limit=random.choice(
-                (None, RateLimit(20, per=1.0, burst=100), RateLimit(1, per=1.0, burst=2))
-            ),
-            close_timeout=random.choice((0.0, 10.0)),
-            send_timeout=random.choice((5.0, 60.0)),
-            wall_clock=trio.current_time,
-        ) as client:
-            world = World(seed, random, gateway, client)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_watch_states, world)
-                nursery.start_soon(_consume, world)
-                with trio.fail_after(60):
-                    await client.wait_state(ConnectionState.CONNECTED)
-                async with trio.open_nursery() as actors:
-                    actors.start_soon(_write, world)
-                    actors.start_soon(_correspond, world)
-                    actors.start_soon(_break_things, world)
-                await _come_to_rest(world)
-                nursery.cancel_scope.cancel()
-            # Some leave with messages still waiting.
-            for _ in range(random.choice((0, 3))):
-                await _accept(world, trio.current_time() + 1)
-        await _check_closed(world)
+        return await _live(World(seed, random, gateway), FAULTS, {})
+
+
+async def _simulate_signal_cli(seed: int) -> World:
+    random = Random(seed)
+    mode: ReceiveMode = random.choice(get_args(ReceiveMode))
+    async with open_fake_gateway(
+        kind="signal-cli",
+        port=None,
+        version=random.choice(("0.13.19", "0.14.9")),
+        receive_mode=mode,
+        answer_delay=random.choice((0.0, 0.05, 0.5)),
+        backlog_spacing=random.choice((0.0, 0.3)),
+    ) as gateway:
+        world = World(seed, random, gateway, again="python -m tests.simulation --signal-cli")
+        await _live(world, CLI_FAULTS, {"receive_mode": random.choice(("on-start", mode))})
+        if mode != "on-start":
+            _check_recovery(world)
+        return world
+
+
+async def _live(world: World, faults: Mapping[str, Fault], options: dict[str, Any]) -> World:
+    """Open a client on a gateway, live through everything, and see that the promises were kept."""
+    random, gateway, seed = world.random, world.gateway, world.seed
+    delivery: Delivery = random.choice(get_args(Delivery))
+    overflow: Overflow = random.choice(get_args(Overflow))
+    async with open_signal_client(
+        gateway.url,
+        gateway.account,
+        connect=gateway.connect,
+        buffer_size=random.choice((1, 3, 20, 100)),
+        overflow=overflow,
+        delivery=delivery,
+        inbox_size=random.choice((3, 10_000)),
+        backoff=Backoff(random=Random(seed)),
+        rate_limit=random.choice((None, RateLimit(20, per=1.0, burst=100), RateLimit(1, per=1.0, burst=2))),
+        close_timeout=random.choice((0.0, 10.0)),
+        send_timeout=random.choice((5.0, 60.0)),
+        wall_clock=lambda: START_TIME + trio.current_time(),
+        **options,
+    ) as client:
+        world.client = client
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch_states, world)
+            nursery.start_soon(_consume, world)
+            with trio.fail_after(60):
+                await client.wait_state(ConnectionState.CONNECTED)
+            async with trio.open_nursery() as actors:
+                actors.start_soon(_write, world)
+                actors.start_soon(_correspond, world)
+                actors.start_soon(_break_things, world, faults)
+            await _come_to_rest(world)
+            nursery.cancel_scope.cancel()
+        # Some leave with messages still waiting.
+        for _ in range(random.choice((0, 3))):
+            await _accept(world, trio.current_time() + 1)
+    await _check_closed(world)
     _check_sending(world, at_least_once=delivery == "at_least_once")
     _check_receiving(world)
     return world
@@ -241,19 +273,16 @@ def _emit(world: World) -> None:
     world.gateway.deliver(text=text)
 
 
-Fault = Callable[[World], Awaitable[None] | None]
-
-
-async def _break_things(world: World) -> None:
+async def _break_things(world: World, faults: Mapping[str, Fault]) -> None:
     random = world.random
     mean = random.choice((5.0, 20.0, 60.0))
     while True:
         await trio.sleep(random.expovariate(1 / mean))
         if trio.current_time() >= TROUBLE:
             return
-        name = random.choice(sorted(FAULTS))
+        name = random.choice(sorted(faults))
         world.note(name)
-        doing = FAULTS[name](world)
+        doing = faults[name](world)
         if doing is not None:
             await doing
 
@@ -381,6 +410,39 @@ FAULTS: Final[dict[str, Fault]] = {
 }
 
 
+async def _held_up(world: World) -> None:
+    """Have the daemon deliver nothing for a while; signal-cli loses nothing by it."""
+    world.gateway.stall()
+    await trio.sleep(world.random.choice((10.0, 35.0, 120.0)))
+    world.gateway.unstall()
+
+
+def _terminate(world: World) -> None:
+    world.gateway.terminate()
+
+
+def _break_a_chunk(world: World) -> None:
+    world.gateway.send_frame(world.random.choice((b"zz\r\n", b"5\r\nab")))
+
+
+#: What can happen to signal-cli's own daemon: it has no WebSocket, and no daemon behind it.
+CLI_FAULTS: Final[dict[str, Fault]] = {
+    name: fault
+    for name, fault in FAULTS.items()
+    if name not in {"close", "stall", "error_frame", "broken_frame", "outage"}
+} | {
+    "held_up": _held_up,
+    "terminate": _terminate,
+    "broken_chunk": _break_a_chunk,
+    "rpc_error": _script(
+        lambda: answers.rpc_error(-32603, "Failed to send message: reset (IOException)"),
+        lambda: answers.rpc_error(-32602, "Specified account does not exist"),
+        lambda: answers.rpc_error(-3, "Connection closed!"),
+        lambda: answers.rpc_error(-1, "Invalid group id"),
+    ),
+}
+
+
 async def _come_to_rest(world: World) -> None:
     """Mend everything and see that the client mends itself (O10, R3)."""
     world.note("everything is mended")
@@ -393,6 +455,7 @@ async def _come_to_rest(world: World) -> None:
         client.resume_sending()
         statistics = client.statistics()
         idle = statistics.buffer.waiting == 0 and not statistics.in_flight and statistics.inbox.waiting == 0
+        idle = idle and gateway.statistics().kept == 0
         if client.state is ConnectionState.CONNECTED and idle and len(living_sockets(gateway)) == 1:
             break
     else:
@@ -491,12 +554,24 @@ def _check_receiving(world: World) -> None:
     world.check(expected == len(world.emitted), "R3: the last message did not arrive")
 
 
+def _check_recovery(world: World) -> None:
+    """See that nothing was lost but what the daemon wrote into a connection that was dead (R3)."""
+    received = sum(isinstance(event, ReceivedMessage) and event.text is not None for event in world.events)
+    if any(f.split()[1] in {"cut", "reset", "broken_chunk"} for f in world.faults):
+        return  # The daemon has written more than could be read.
+    overflowed = world.client.statistics().inbox.overflowed
+    missing = len(world.emitted) - received - overflowed
+    lost = world.gateway.statistics().lost_to_half_open
+    world.check(missing <= lost, f"R3: {missing} are missing, and the daemon lost only {lost}")
+
+
 def main() -> None:
     """Run the seeds given on the command line and tell their story."""
     import sys
 
-    for seed in map(int, sys.argv[1:]):
-        print("\n".join(run_seed(seed).faults))  # noqa: T201
+    run = run_signal_cli_seed if "--signal-cli" in sys.argv else run_seed
+    for seed in map(int, filter(str.isdecimal, sys.argv[1:])):
+        print("\n".join(run(seed).faults))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -231,6 +231,6 @@ async def test_a_cursor_of_a_rest_gateway_is_a_time_to_a_hub(autojump_clock: Moc
 
 @pytest.mark.parametrize("gateway", ["hubs", "", None, "HUB", 5])
 async def test_a_kind_that_there_is_not_is_named(autojump_clock: MockClock, gateway: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"^gateway: .*'auto', 'rest', 'hub'"):
+    with pytest.raises(ConfigurationError, match=r"^gateway: .*'auto', 'rest', 'signal-cli', 'hub'"):
         async with open_signal_client("http://127.0.0.1", PEER, gateway=gateway, backoff=EXACT):
             pass

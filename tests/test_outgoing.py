@@ -2,7 +2,7 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import trio
@@ -23,13 +23,12 @@ from trio_signal import (
     OutgoingAttachment,
     OutgoingMessage,
     OutgoingStatistics,
-    Quote,
     SendFailed,
     Sent,
     SignalError,
 )
+from trio_signal._contents import MAX_TEXT_BYTES, Reaction, RemoteDelete, Text
 from trio_signal._outgoing import (
-    MAX_TEXT_BYTES,
     Ledger,
     begin_writing,
     drop,
@@ -514,25 +513,27 @@ async def test_withdrawing_wakes_whoever_waits(autojump_clock: MockClock) -> Non
 
 
 def test_a_message_keeps_what_it_was_made_of() -> None:
-    file = OutgoingAttachment(b"abc", "a.txt", "text/plain", 3)
-    quote = Quote(5, "+15550101", "what?")
-    message = OutgoingMessage(
-        PEER, "hello", attachments=(file,), quote=quote, styled=True, id="mine", deadline=7
-    )
+    content = Text("hello", styled=True)
+    message = OutgoingMessage(PEER, content, account="+15550001", id="mine", deadline=7)
     assert (message.recipient, message.text, message.id, message.deadline) == (PEER, "hello", "mine", 7.0)
-    assert (message.attachments, message.quote, message.styled) == ((file,), quote, True)
+    assert (message.content, message.account) == (content, "+15550001")
     assert OutgoingMessage(PEER, "hello").id != OutgoingMessage(PEER, "hello").id
-    assert OutgoingMessage(PEER, "", attachments=(file,)).text == ""
+    assert OutgoingMessage(PEER, "hello").content == Text("hello")
+
+
+def test_what_is_no_text_has_none() -> None:
+    reaction = Reaction("👍", PEER, 5)
+    message = OutgoingMessage(PEER, reaction)
+    assert (message.text, message.content) == ("", reaction)
 
 
 @pytest.mark.contract("O3")
 def test_the_size_counts_all_bytes_that_it_keeps_in_memory() -> None:
     empty = OutgoingMessage(PEER, "x").size - 1
     assert 0 < empty <= 1024
-    assert OutgoingMessage(PEER, "ü👋").size == empty + 6
-    in_memory = OutgoingAttachment(b"12345", None, "text/plain", 5)
-    assert OutgoingMessage(PEER, "x", attachments=(in_memory,) * 2).size == empty + 1 + 10
-    assert OutgoingMessage(PEER, "x", quote=Quote(1, PEER, "ü👋")).size >= empty + 1 + 6
+    for content in (Text("ü👋"), Text("x", (OutgoingAttachment(b"12345", None, "text/plain", 5),) * 2)):
+        assert OutgoingMessage(PEER, content).size == empty + content.held
+    assert OutgoingMessage(PEER, RemoteDelete(5)).size == empty
 
 
 @pytest.mark.parametrize(
@@ -579,28 +580,6 @@ async def test_a_deadline_earlier_than_any_has_passed(deadline: float, autojump_
 def test_a_recipient_that_is_no_address_is_refused(recipient: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^recipient: "):
         OutgoingMessage(recipient, "hello")
-
-
-@pytest.mark.parametrize(
-    ("timestamp", "author", "text", "argument"),
-    [
-        (1, PEER, "\udcff", "quote.text"),
-        (1, PEER, b"bytes", "quote.text"),
-        (1, PEER, "x" * (MAX_TEXT_BYTES + 1), "quote.text"),
-        (1, "\udcff", "text", "quote.author"),
-        (1, "somebody", "text", "quote.author"),
-        (-1, PEER, "text", "quote.timestamp"),
-        ("1", PEER, "text", "quote.timestamp"),
-        (1.5, PEER, "text", "quote.timestamp"),
-        (True, PEER, "text", "quote.timestamp"),
-    ],
-)
-def test_a_quote_that_cannot_be_sent_is_refused(
-    timestamp: Any, author: Any, text: Any, argument: str
-) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^{argument}: ") as caught:
-        Quote(timestamp, author, text)
-    assert caught.value.argument == argument
 
 
 def test_the_repr_shows_the_id_and_the_state_and_nothing_else() -> None:

@@ -166,7 +166,7 @@ def test_entry_points_lead_somewhere() -> None:
 @pytest.mark.parametrize("name", ["trio_signal", "trio_signal.testing"])
 def test_the_library_needs_no_extra(name: str) -> None:
     extras = {"coverage", "cryptography", "hypothesis", "httpx2", "jwt", "playwright", "prometheus_client"}
-    extras |= {"pytest", "pytest_trio", "rich", "schemathesis", "structlog", "trustme"}
+    extras |= {"pytest", "pytest_trio", "rich", "schemathesis", "segno", "structlog", "trustme"}
     # Coverage is there when it measures this very process; httpx takes in rich by itself where it finds it.
     code = (
         f"import sys, httpx; before = {{*sys.modules}}; import {name}; "

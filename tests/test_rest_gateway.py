@@ -57,9 +57,10 @@ from trio_signal import (
     open_signal_client,
 )
 from trio_signal._attachments import check_attachments
+from trio_signal._contents import Text
 from trio_signal._credentials import Credentials
 from trio_signal._dial import parse_url
-from trio_signal.gateways import SendResult
+from trio_signal.gateways import Absence, SendResult
 from trio_signal.gateways._requests import Requests
 from trio_signal.gateways.rest import RestGateway
 from trio_signal.testing import (
@@ -1041,7 +1042,7 @@ async def test_files_go_out_whole_with_every_client(
 ) -> None:
     path = tmp_path / "file.bin"
     path.write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
-    message = OutgoingMessage(PEER, "hello", attachments=await checked(path, b"in memory"))
+    message = OutgoingMessage(PEER, Text("hello", await checked(path, b"in memory")))
     async with open_fake_gateway() as gateway, route_over_tcp(gateway, library) as route:
         assert told(await route.send(message)) == "sent"
         (send,) = gateway.received
@@ -1064,7 +1065,7 @@ async def test_a_send_with_files_that_breaks_off_leaves_nothing_open(
     """A file that is left to the garbage collector is an error here, since warnings are."""
     path = tmp_path / "file.bin"
     path.write_bytes(bytes(5_000_000))
-    message = OutgoingMessage(PEER, "hello", attachments=await checked(path, path))
+    message = OutgoingMessage(PEER, Text("hello", await checked(path, path)))
     async with open_fake_gateway() as gateway, route_over_tcp(gateway, library) as route:
         gateway.script_send(answer)
         expected = "not sent" if answer.kind == "reply" else "unknown"
@@ -1080,7 +1081,7 @@ async def test_a_send_with_files_that_is_cancelled_leaves_nothing_open(
 ) -> None:
     path = tmp_path / "file.bin"
     path.write_bytes(bytes(5_000_000))
-    message = OutgoingMessage(PEER, "hello", attachments=await checked(path, path))
+    message = OutgoingMessage(PEER, Text("hello", await checked(path, path)))
     async with open_fake_gateway() as gateway, route_over_tcp(gateway, library) as route:
         gateway.script_send(hang())
         async with trio.open_nursery() as nursery:
@@ -1100,7 +1101,7 @@ async def test_a_file_that_vanishes_fails_its_message_alone(
 ) -> None:
     path = tmp_path / "file.bin"
     path.write_bytes(bytes(1_000))
-    message = OutgoingMessage(PEER, "hello", attachments=await checked(path))
+    message = OutgoingMessage(PEER, Text("hello", await checked(path)))
     path.unlink()
     async with open_fake_gateway() as gateway, route_over_tcp(gateway, library) as route:
         result = await route.send(message)
@@ -1247,7 +1248,7 @@ async def test_the_phase_names_what_connecting_is_busy_with(autojump_clock: Mock
             await link.probe()
             assert link.bytes_received > 100
             assert link.last_received == trio.current_time()
-            assert link.absence == (GapReason.GATEWAY, trio.current_time())
+            assert link.absence == Absence(GapReason.GATEWAY, trio.current_time())
             await link.close()
         await route.aclose()
 

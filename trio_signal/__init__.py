@@ -5,15 +5,18 @@ The public names, nothing else. Start with :func:`open_signal_client`.
 
 from ._attachments import OutgoingAttachment
 from ._buffer import BufferStatistics, MessageBuffer
-from ._client import ClientStatistics, SignalClient, open_signal_client
+from ._client import ClientStatistics, SignalClient
+from ._contents import LinkPreview, Mention, Quote, Reaction, RemoteDelete, Target, Text
 from ._continuity import Cursor, Gap, GapReason
 from ._envelopes import MessageKind, ReceivedMessage, Undecodable
 from ._errors import (
     AnswerError,
     BufferFull,
+    Certainty,
     CertificateError,
     ClientClosed,
     ConfigurationError,
+    FailedRecipient,
     GatewayError,
     GatewayRefused,
     InvalidTransition,
@@ -21,23 +24,25 @@ from ._errors import (
     ObserverLagged,
     PermanentError,
     Reason,
+    RequestFailed,
     SignalError,
     TooManyUnacknowledged,
     UnknownAccount,
+    Unsupported,
     WrongGatewayMode,
 )
 from ._inbox import ChallengeRequired, InboxStatistics
+from ._linking import link_device
+from ._opening import open_signal_client
+from ._operations import Contact, Group, GroupPermissions
 from ._outgoing import (
-    Certainty,
     Dropped,
     DropReason,
     Failed,
-    FailedRecipient,
     MessageDropped,
     Outcome,
     OutgoingMessage,
     OutgoingStatistics,
-    Quote,
     SendFailed,
     Sent,
 )
@@ -46,12 +51,14 @@ from ._receiver import ReceiveStatistics
 from ._states import VALID_TRANSITIONS, Backoff, ConnectionState, ReconnectionManager
 from ._status import StateChange, StateChanges
 from ._streams import EventStream, MessageStream
+from ._wire import Attachment
 
 __version__ = "0.1.0"
 
 __all__ = [
     "VALID_TRANSITIONS",
     "AnswerError",
+    "Attachment",
     "Backoff",
     "BufferFull",
     "BufferStatistics",
@@ -62,6 +69,7 @@ __all__ = [
     "ClientStatistics",
     "ConfigurationError",
     "ConnectionState",
+    "Contact",
     "Cursor",
     "DropReason",
     "Dropped",
@@ -72,9 +80,13 @@ __all__ = [
     "GapReason",
     "GatewayError",
     "GatewayRefused",
+    "Group",
+    "GroupPermissions",
     "InboxStatistics",
     "InvalidTransition",
     "LinkLost",
+    "LinkPreview",
+    "Mention",
     "MessageBuffer",
     "MessageDropped",
     "MessageKind",
@@ -87,19 +99,26 @@ __all__ = [
     "PermanentError",
     "Quote",
     "RateLimit",
+    "Reaction",
     "Reason",
     "ReceiveStatistics",
     "ReceivedMessage",
     "ReconnectionManager",
+    "RemoteDelete",
+    "RequestFailed",
     "SendFailed",
     "Sent",
     "SignalClient",
     "SignalError",
     "StateChange",
     "StateChanges",
+    "Target",
+    "Text",
     "TooManyUnacknowledged",
     "Undecodable",
     "UnknownAccount",
+    "Unsupported",
     "WrongGatewayMode",
+    "link_device",
     "open_signal_client",
 ]

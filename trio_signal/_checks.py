@@ -52,11 +52,11 @@ def check_choice(argument: str, value: object, literal: object) -> None:
         raise ConfigurationError(argument, f"{value!r} is none of {', '.join(map(repr, choices))}")
 
 
-def check_type(argument: str, value: object, kind: type) -> None:
-    """Accept None or an instance of ``kind``.
+def check_type(argument: str, value: object, kind: type, *, optional: bool = True) -> None:
+    """Accept an instance of ``kind``, and None where that means something.
 
     Raises:
         ConfigurationError: it is something else; the message names ``argument``.
     """
-    if value is not None and not isinstance(value, kind):
+    if not (isinstance(value, kind) or (optional and value is None)):
         raise ConfigurationError(argument, f"{type(value).__name__} is not a {kind.__name__}")

@@ -1,55 +1,35 @@
-"""``open_signal_client()``: the nursery, its tasks, and the object that stands for them.
-
-::
-
-    async with open_signal_client(...)            client nursery: lives until the scope is left
-     ├─ send task          buffer -> slot -> gateway.send()      the slot is outside every connection
-     └─ supervisor         loop: sleep, dial, sync, serve, note why it ended
-         └─ connection nursery  (one per attempt, cancelled as a whole)
-             ├─ receive task    frames -> continuity -> inbox    owned by the client, survives the connection
-             └─ heartbeat
-
-Background tasks never raise through the user's frame: the client keeps the first
-permanent failure, cancels, and raises it bare once everything has ended.
-"""
+"""The object that stands for a client: what an application calls, and what it can see."""
 
 import math
-import ssl
-import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import trio
 
+from ._account import AccountOperations
 from ._attachments import AttachmentLike, check_attachments
-from ._buffer import BufferStatistics, MessageBuffer, Overflow
-from ._checks import check_choice, check_count, check_positive, check_type
+from ._buffer import BufferStatistics, MessageBuffer
+from ._checks import check_type
+from ._contents import Content, LinkPreview, Mention, Quote, Text, check_all
 from ._continuity import Cursor, cursor_at
-from ._credentials import Credentials, Headers, Token
-from ._dial import Connect, parse_url
 from ._envelopes import MessageKind, ReceivedMessage
 from ._errors import ClientClosed, ConfigurationError, ObserverLagged, Reason
 from ._inbox import ChallengeRequired, Event, Inbox, InboxStatistics
-from ._journal import Journal, MemoryJournal
-from ._outgoing import Delivery, DropReason, OutgoingMessage, Quote, on_done
-from ._ratelimit import RateLimit, TokenBucket
+from ._journal import Journal
+from ._outgoing import Delivery, DropReason, OutgoingMessage, on_done
+from ._ratelimit import TokenBucket
 from ._receiver import Receiver, ReceiveStatistics, WallClock
-from ._recipients import check_number
 from ._sender import Sender
 from ._states import Backoff, ConnectionState, ReconnectionManager
 from ._status import StateChanges, StateLog
 from ._streams import DEFAULT_KINDS, EventStream, MessageStream
 from ._supervisor import Supervisor
 from .gateways import Gateway
-from .gateways._requests import Requests
-from .gateways.auto import GatewayKind, make_gateway
 
 #: Seconds for closing what is left after everything was cancelled.
 _LAST_ACTS: Final = 1.0
-
-_DEFAULT_RATE_LIMIT: Final = RateLimit(20, per=1.0, burst=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,209 +67,13 @@ class ClientStatistics:
     receiving: ReceiveStatistics
 
 
-@asynccontextmanager
-async def open_signal_client(
-    url: str,
-    account: str,
-    *,
-    gateway: GatewayKind = "auto",
-    buffer_size: int = 100,
-    buffer_bytes: int = 16 * 1024 * 1024,
-    overflow: Overflow = "drop_oldest",
-    delivery: Delivery = "at_most_once",
-    max_send_attempts: int = 10,
-    backoff: Backoff | None = None,
-    rate_limit: RateLimit | None = _DEFAULT_RATE_LIMIT,
-    close_timeout: float = 10.0,
-    attempt_timeout: float = 20.0,
-    send_timeout: float = 60.0,
-    ping_interval: float = 10.0,
-    pong_timeout: float = 5.0,
-    headers: Headers = (),
-    token: Token | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    http_client: Any | None = None,
-    connect: Connect | None = None,
-    inbox_size: int = 10_000,
-    inbox_bytes: int = 64 * 1024 * 1024,
-    max_message_size: int = 16 * 1024 * 1024,
-    max_attachment_bytes: int = 100 * 1024 * 1024,
-    cursor: Cursor | None = None,
-    acknowledge: bool = False,
-    wall_clock: Callable[[], float] = time.time,
-) -> AsyncGenerator["SignalClient"]:
-    """Keep a Signal account's traffic alive while the block runs.
-
-    Gives a :class:`SignalClient` at once, without waiting for a connection; use
-    ``await signal.wait_state(ConnectionState.CONNECTED)`` to wait for one. Messages
-    sent before are buffered.
-
-    Leaving the block normally takes no more messages and goes on sending for up to
-    ``close_timeout``; leaving it by an exception or a cancellation closes at once. Then
-    every socket is closed, every task has ended, and every message has its outcome: the
-    one in flight ``Failed("unknown")``, what waited ``Dropped("closed")``.
-
-    Args:
-        url: the gateway or the hub, as ``http://host:8080``, https, ws or wss, with a base path if
-            there is one. ``user:password@`` becomes an Authorization header.
-        account: the number that the gateway is linked to, with + and country code.
-        gateway: what kind it is: ``"rest"`` for a signal-cli-rest-api, ``"hub"`` for a trio_signal
-            hub; ``"auto"`` asks it.
-        buffer_size: the most messages that wait to be sent.
-        buffer_bytes: the most bytes that they may take.
-        overflow: what happens when the buffer is full; see :class:`MessageBuffer`.
-        delivery: ``"at_most_once"`` never sends anything twice: where an answer is lost, the
-            outcome is ``Failed("unknown")``. ``"at_least_once"`` sends such a message again, in
-            its place, so that **people may receive it twice**; the gateway has no key by which
-            it could notice. Choose it for alerts, not for payments.
-        max_send_attempts: with ``"at_least_once"``, how many attempts with unknown result one
-            message gets before it ends as ``Failed("unknown")``.
-        backoff: how long to wait between attempts to connect.
-        rate_limit: how fast messages may leave; None for no limit.
-        close_timeout: how long leaving the block may go on sending, in seconds.
-        attempt_timeout: one attempt's time from name look-up to the first pong, or a hub's hello, in
-            seconds.
-        send_timeout: how long the gateway may take to answer a send, in seconds; it has no
-            time limit of its own and can hang for ever. A hub gets 30 s more: each send waits for
-            its turn there.
-        ping_interval: silence after which we ping, in seconds.
-        pong_timeout: silence after that which ends the connection, in seconds.
-        headers: sent with every HTTP request and with the WebSocket handshake.
-        token: a bearer token, or a callable (async or not) that is asked for one before each
-            connection and after each refusal.
-        ssl_context: for https, to trust an authority of your own.
-        http_client: an ``httpx.AsyncClient``, or one of its shape (``httpx2``), to send with. It
-            is not closed. The WebSocket does not go through it.
-        connect: opens the byte stream to (host, port), for proxies and tests; TCP by default.
-        inbox_size: the most events kept for the application, and with ``acknowledge`` the most that
-            it may take from the oldest that it has not acknowledged on.
-        inbox_bytes: the most bytes that they may take.
-        max_message_size: the largest message taken from the WebSocket, in bytes; a larger one
-            closes the connection (1009).
-        max_attachment_bytes: the most that the attachments of one message may be together.
-        cursor: where an earlier process had come (:attr:`SignalClient.cursor`). A hub gives what
-            came since then; what it no longer has, and all that came while a gateway without
-            memory was alone, is reported as a gap.
-        acknowledge: move the cursor over an event when :meth:`SignalClient.acknowledge` is called
-            for it, instead of when it is taken.
-        wall_clock: tells the time of day in seconds since the epoch.
-
-    Raises:
-        ConfigurationError: an argument is wrong; it is named. Nothing was started.
-        PermanentError: before the first connection: the gateway can never serve this
-            account, and what to change. Raised where the block is left, after cancelling it.
-        GatewayRefused: before the first connection: the credentials are refused and there is
-            no ``token`` callable to ask for others.
-        LinkLost: before the first connection: the gateway refused it with a status that
-            will not change (such as 404 for a wrong path).
-    """
-    address = parse_url(url)
-    account = check_number("account", account)
-    check_choice("gateway", gateway, GatewayKind)
-    check_choice("delivery", delivery, Delivery)
-    check_count("max_attachment_bytes", max_attachment_bytes)
-    check_type("backoff", backoff, Backoff)
-    check_type("rate_limit", rate_limit, RateLimit)
-    check_type("ssl_context", ssl_context, ssl.SSLContext)
-    check_type("cursor", cursor, Cursor)
-    if http_client is not None and not callable(getattr(http_client, "stream", None)):
-        raise ConfigurationError("http_client", "it has no stream() as httpx.AsyncClient has")
-    for name, option in (("connect", connect), ("wall_clock", wall_clock)):
-        if option is not None and not callable(option):
-            raise ConfigurationError(name, f"{type(option).__name__} cannot be called")
-    check_positive("close_timeout", close_timeout, zero=True)
-    check_type("acknowledge", acknowledge, bool)
-    wall = WallClock(wall_clock)
-    requests = Requests(
-        address,
-        Credentials(headers, token, address.authorization),
-        connect=connect or trio.open_tcp_stream,
-        ssl_context=ssl_context,
-        http_client=http_client,
-        send_timeout=check_positive("send_timeout", send_timeout),
-    )
-    route = make_gateway(
-        gateway,
-        requests,
-        account,
-        ping_interval=check_positive("ping_interval", ping_interval),
-        pong_timeout=check_positive("pong_timeout", pong_timeout),
-        max_message_size=check_count("max_message_size", max_message_size),
-        now=wall.now,
-    )
-    client = SignalClient(
-        route,
-        account,
-        buffer=MessageBuffer(buffer_size, max_bytes=buffer_bytes, overflow=overflow),
-        inbox=Inbox(
-            inbox_size,
-            inbox_bytes,
-            acknowledge=acknowledge,
-            position=cursor.position if cursor is not None else None,
-        ),
-        journal=MemoryJournal(cursor),
-        backoff=backoff or Backoff(),
-        bucket=TokenBucket(rate_limit, trio.current_time()) if rate_limit else None,
-        delivery=delivery,
-        max_send_attempts=check_count("max_send_attempts", max_send_attempts),
-        attempt_timeout=check_positive("attempt_timeout", attempt_timeout),
-        max_attachment_bytes=max_attachment_bytes,
-        wall=wall,
-    )
-    async with _running(client, route, close_timeout):
-        yield client
-
-
-@asynccontextmanager
-async def _running(client: "SignalClient", route: Gateway, close_timeout: float) -> AsyncGenerator[None]:
-    """Run a client's tasks while the block runs, then close it in order."""
-    problem: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client._supervise, nursery.cancel_scope)
-            nursery.start_soon(client._sender.run)
-            try:
-                yield
-            except Exception as error:  # noqa: BLE001  (raised again below, the very same object)
-                problem = error
-            else:
-                await client._finish(close_timeout)
-            nursery.cancel_scope.cancel(reason="the client's block was left")
-    except BaseExceptionGroup as group:
-        # SystemExit, Ctrl-C, or a group that a cancellation is part of. Our tasks raise nothing, so it is
-        # the block's own and leaves as it would without us.
-        problem = _the_one_that_matters(group)
-    finally:
-        client._settle_the_rest()
-        with trio.move_on_after(_LAST_ACTS, shield=True):
-            await route.aclose()
-    if problem is not None:
-        if client._failure is not None:
-            problem.add_note(f"the Signal client had failed as well: {client._failure}")
-        raise problem
-    if client._failure is not None:
-        raise client._failure
-
-
-def _the_one_that_matters(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the only member that is more than a cancellation; the whole group if there are more or none."""
-    members = [error for error in group.exceptions if not _is_only_cancelled(error)]
-    return members[0] if len(members) == 1 else group
-
-
-def _is_only_cancelled(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)
-
-
-class SignalClient:
+class SignalClient(AccountOperations):
     """A Signal account that is kept reachable. Made by :func:`open_signal_client`."""
 
     def __init__(
         self,
         route: Gateway,
-        account: str,
+        account: str | None,
         *,
         buffer: MessageBuffer,
         inbox: Inbox,
@@ -299,10 +83,14 @@ class SignalClient:
         delivery: Delivery,
         max_send_attempts: int,
         attempt_timeout: float,
+        send_timeout: float,
+        receives: bool,
         max_attachment_bytes: int,
         wall: WallClock,
     ) -> None:
-        self.account: Final = account
+        super().__init__(route, account, send_timeout)
+        #: Whether it was opened to receive; with ``receive=False`` nothing but challenges is ever given.
+        self.receives: Final = receives
         self._buffer: Final = buffer
         self._inbox: Final = inbox
         self._journal: Final = journal
@@ -325,6 +113,40 @@ class SignalClient:
         )
         self._failure: Exception | None = None
 
+    @asynccontextmanager
+    async def running(self, close_timeout: float) -> AsyncGenerator[None]:
+        """Run the client's tasks while the block runs, then close it in order: :func:`open_signal_client`.
+
+        Args:
+            close_timeout: how long leaving the block may go on sending, in seconds.
+        """
+        problem: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._supervise, nursery.cancel_scope)
+                nursery.start_soon(self._sender.run)
+                try:
+                    yield
+                except Exception as error:  # noqa: BLE001  (raised again below, the very same object)
+                    problem = error
+                else:
+                    await self._finish(close_timeout)
+                nursery.cancel_scope.cancel(reason="the client's block was left")
+        except BaseExceptionGroup as group:
+            # SystemExit, Ctrl-C, or a group that a cancellation is part of. Our tasks raise nothing, so it is
+            # the block's own and leaves as it would without us.
+            problem = _the_one_that_matters(group)
+        finally:
+            self._settle_the_rest()
+            with trio.move_on_after(_LAST_ACTS, shield=True):
+                await self._route.aclose()
+        if problem is not None:
+            if self._failure is not None:
+                problem.add_note(f"the Signal client had failed as well: {self._failure}")
+            raise problem
+        if self._failure is not None:
+            raise self._failure
+
     def __repr__(self) -> str:
         """Show the state."""
         return f"<SignalClient {self.state.name}>"
@@ -337,6 +159,10 @@ class SignalClient:
         attachments: Iterable[AttachmentLike] = (),
         quote: ReceivedMessage | Quote | None = None,
         styled: bool = False,
+        mentions: Iterable[Mention] = (),
+        view_once: bool = False,
+        preview: LinkPreview | None = None,
+        account: str | None = None,
         deadline: float = math.inf,
         id: str | None = None,  # noqa: A002  (the public name is fixed)
     ) -> OutgoingMessage:
@@ -354,6 +180,11 @@ class SignalClient:
                 read when it is sent.
             quote: the received message that this one answers.
             styled: read ``*italic*``, ``**bold**``, ``~strike~``, ``||spoiler||`` and backticks as styles.
+            mentions: people named in the text; a place in it counts UTF-16 code units, of the text without
+                marks where it is ``styled``.
+            view_once: let the attachment be looked at only once.
+            preview: what to show of a link in the text.
+            account: which account sends it, for a client that serves all of a daemon's.
             deadline: drop the message if it still waits then; a moment on Trio's clock, as in
                 ``trio.current_time() + 60``.
             id: a name of your own for the message.
@@ -363,15 +194,53 @@ class SignalClient:
             BufferFull: ``overflow="error"`` and no room.
             ClientClosed: the client's block was left.
         """
-        files = await check_attachments(attachments, limit=self._max_attachment_bytes)
-        message = OutgoingMessage(
-            recipient,
+        text_ = await self._written(
             text,
-            attachments=files,
-            quote=_as_quote(quote),
+            attachments=attachments,
+            quote=quote,
             styled=styled,
-            id=id,
-            deadline=deadline,
+            mentions=mentions,
+            view_once=view_once,
+            preview=preview,
+        )
+        return await self._accept(recipient, text_, account=account, deadline=deadline, id=id)
+
+    async def _written(
+        self,
+        text: str,
+        *,
+        attachments: Iterable[AttachmentLike],
+        quote: ReceivedMessage | Quote | None,
+        styled: bool,
+        mentions: Iterable[Mention],
+        preview: LinkPreview | None,
+        view_once: bool = False,
+        edits: int | None = None,
+    ) -> Text:
+        """Return what is to be written, with its files looked at. A checkpoint."""
+        return Text(
+            text,
+            await check_attachments(attachments, limit=self._max_attachment_bytes),
+            _as_quote(quote),
+            styled=styled,
+            mentions=check_all("mentions", mentions, Mention),
+            view_once=view_once,
+            preview=preview,
+            edits=edits,
+        )
+
+    async def _accept(
+        self,
+        recipient: str,
+        content: Content,
+        *,
+        account: str | None = None,
+        deadline: float = math.inf,
+        id: str | None = None,  # noqa: A002  (the public name is fixed)
+    ) -> OutgoingMessage:
+        """Accept anything that goes through the buffer. As :meth:`send_message`."""
+        message = OutgoingMessage(
+            recipient, content, account=self.account_for(account), id=id, deadline=deadline
         )
         await self._journal.accept(message)
         on_done(message, self._journal.settle)
@@ -511,8 +380,8 @@ class SignalClient:
             receiving=self._receiver.statistics(),
         )
 
-    def _challenged(self, tokens: tuple[str, ...], pause: float) -> None:
-        self._inbox.put([ChallengeRequired(tokens, self.account, pause)], time=self._wall.now())
+    def _challenged(self, account: str | None, tokens: tuple[str, ...], pause: float) -> None:
+        self._inbox.put([ChallengeRequired(tokens, account, pause)], time=self._wall.now())
 
     def _taken(self) -> None:
         """Write down how far the application has come (contract R5)."""
@@ -540,6 +409,19 @@ class SignalClient:
             self._status.change(ConnectionState.DISCONNECTED, Reason.CLIENT_CLOSED)
         self._status.close()
         self._inbox.close()
+        self._closed = True
+
+
+def _the_one_that_matters(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the only member that is more than a cancellation; the whole group if there are more or none."""
+    members = [error for error in group.exceptions if not _is_only_cancelled(error)]
+    return members[0] if len(members) == 1 else group
+
+
+def _is_only_cancelled(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
 
 
 def _as_quote(quote: ReceivedMessage | Quote | None) -> Quote | None:

@@ -166,7 +166,7 @@ def bad_certificate(address: Address, error: ssl.SSLCertVerificationError) -> Ce
     """Say what is wrong with a certificate and what to do about it."""
     return CertificateError(
         f"the certificate of {address} does not verify ({error.verify_message}); "
-        "renew it, or pass ssl_context= (or http_client=) that trusts its authority"
+        "renew it, or pass ssl_context= that trusts its authority (http_client= wants to trust it too)"
     )
 
 

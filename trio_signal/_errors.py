@@ -15,9 +15,11 @@
         ├── LinkLost            the connection ended or could not be made: it is retried
         ├── GatewayRefused      HTTP 401 or 403: give other credentials
         ├── AnswerError         the gateway answered a send with an error
+        ├── RequestFailed       an operation failed; ``certainty`` says whether it may have been done
         └── PermanentError      retrying cannot help: change what the message says
             ├── WrongGatewayMode
             ├── UnknownAccount
+            ├── Unsupported     this gateway cannot do that: the message names one that can
             └── CertificateError
 
 The client itself raises only what the caller can do something about. Transient
@@ -26,6 +28,7 @@ trouble is retried and shows up in ``state_changes()`` and ``statistics()``.
 
 import enum
 import ssl
+from dataclasses import dataclass
 from typing import Final, cast
 
 
@@ -148,13 +151,39 @@ class GatewayRefused(GatewayError):
         self.retry_after = retry_after
 
 
+class Certainty(enum.StrEnum):
+    """Whether a failed message may have gone out all the same."""
+
+    NOT_SENT = "not_sent"  #: nobody got it: sending it again is safe
+    UNKNOWN = "unknown"  #: it may have been delivered: sending it again may repeat it
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRecipient:
+    """One member of a group that a message, sent to the others, did not reach.
+
+    Attributes:
+        recipient: the number, or else the UUID or username.
+        reason: signal-cli's word for it, such as ``"UNREGISTERED_FAILURE"``.
+        retry_after: after how long Signal would take it, in seconds, where it said so.
+        challenge_token: what a person must solve first, where Signal wants that.
+    """
+
+    recipient: str
+    reason: str
+    retry_after: float | None = None
+    challenge_token: str | None = None
+
+
 class AnswerError(GatewayError):
     """The gateway answered a send with an error.
 
     Attributes:
         status: the HTTP status, None where no whole answer came.
+        code: signal-cli's JSON-RPC error code, where it gave one.
         text: the gateway's own words, shortened to 500 characters.
         challenge_tokens: what to solve before sending again, empty for a plain limit.
+        failed: whom it did not reach and why, where the gateway told.
     """
 
     def __init__(
@@ -162,13 +191,33 @@ class AnswerError(GatewayError):
         message: str,
         *,
         status: int | None = None,
+        code: int | None = None,
         text: str = "",
         challenge_tokens: tuple[str, ...] = (),
+        failed: tuple[FailedRecipient, ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
         self.text = text
         self.challenge_tokens = challenge_tokens
+        self.failed = failed
+
+
+class RequestFailed(GatewayError):
+    """An operation failed; it was not tried again.
+
+    Attributes:
+        error: what went wrong: an :class:`AnswerError` with the gateway's words, or a :class:`LinkLost`.
+        certainty: a :class:`Certainty`; ``"not_sent"`` means that nothing was done, ``"unknown"`` that it
+            may have been.
+    """
+
+    def __init__(self, error: Exception, certainty: Certainty) -> None:
+        hint = "nothing was done" if certainty is Certainty.NOT_SENT else "whether it was done is unknown"
+        super().__init__(f"{error} ({hint})")
+        self.error = error
+        self.certainty = certainty
 
 
 class PermanentError(GatewayError):
@@ -181,6 +230,10 @@ class WrongGatewayMode(PermanentError):
 
 class UnknownAccount(PermanentError):
     """The gateway does not have this account."""
+
+
+class Unsupported(PermanentError):
+    """The gateway that we talk to cannot do this. The message names one that can."""
 
 
 class CertificateError(PermanentError):

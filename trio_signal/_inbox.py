@@ -18,9 +18,8 @@ from ._errors import ConfigurationError
 class ChallengeRequired:
     """Signal wants proof that a person sends, before it takes more from this account.
 
-    Solve the challenge, submit it to the gateway
-    (``POST /v1/accounts/{number}/rate-limit-challenge``) and call
-    :meth:`SignalClient.resume_sending`.
+    Solve it in a browser (https://signalcaptchas.org/challenge/generate.html) and hand the
+    solution in with :meth:`SignalClient.submit_rate_limit_challenge`, which lets the queue go on.
 
     Attributes:
         tokens: what to solve; never empty, and no token is the empty string.
@@ -29,7 +28,7 @@ class ChallengeRequired:
     """
 
     tokens: tuple[str, ...]
-    account: str
+    account: str | None
     paused_for: float
 
 

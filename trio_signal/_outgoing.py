@@ -34,17 +34,10 @@ from typing import Final, Literal, final
 
 import trio
 
-from ._attachments import OutgoingAttachment
 from ._checks import check_type
-from ._errors import ConfigurationError, GatewayError, SignalError
+from ._contents import Content, Text
+from ._errors import Certainty, ConfigurationError, FailedRecipient, GatewayError, SignalError
 from ._recipients import check_recipient
-
-
-class Certainty(enum.StrEnum):
-    """Whether a failed message may have gone out all the same."""
-
-    NOT_SENT = "not_sent"  #: nobody got it: sending it again is safe
-    UNKNOWN = "unknown"  #: it may have been delivered: sending it again may repeat it
 
 
 class DropReason(enum.StrEnum):
@@ -54,19 +47,6 @@ class DropReason(enum.StrEnum):
     EXPIRED = "expired"
     WITHDRAWN = "withdrawn"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class FailedRecipient:
-    """One member of a group that a message, sent to the others, did not reach.
-
-    Attributes:
-        recipient: the number, or else the UUID or username.
-        reason: signal-cli's word for it, such as ``"UNREGISTERED_FAILURE"``.
-    """
-
-    recipient: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,33 +113,6 @@ class SendFailed(GatewayError):
         self.certainty = certainty
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """The message that an outgoing one answers.
-
-    Attributes:
-        timestamp: the quoted message's own, in milliseconds since the epoch.
-        author: who wrote it: a number or a UUID.
-        text: what to show of it.
-    """
-
-    timestamp: int
-    author: str
-    text: str = ""
-
-    def __post_init__(self) -> None:
-        check_recipient(self.author, argument="quote.author")
-        _check_text("quote.text", self.text, empty_is_fine=True)
-        if isinstance(self.timestamp, bool) or not isinstance(self.timestamp, int) or self.timestamp < 0:
-            raise ConfigurationError(
-                "quote.timestamp", f"{self.timestamp!r} is no time in milliseconds since the epoch"
-            )
-
-
-#: signal-cli's JSON reader refuses a string of over 20,000,000 characters by dropping its whole connection,
-#: and every send in flight then hangs (measured on 0.100). Bytes are at least as many as characters.
-MAX_TEXT_BYTES: Final = 16 * 1024 * 1024
-
 #: A deadline beyond this, in seconds, is none.
 _FAR_FUTURE: Final = 1e15
 
@@ -183,10 +136,8 @@ class OutgoingMessage:
 
     Attributes:
         recipient: who it is for.
-        text: what it says.
-        attachments: what goes with it.
-        quote: the message it answers, if any.
-        styled: whether marks like ``**bold**`` in the text are styles.
+        content: what it says: a ``Text``, a ``Reaction`` or a ``RemoteDelete``.
+        account: whose it is, for a client that serves all accounts of a gateway.
         id: the caller's, or a random one.
         deadline: when it stops being worth sending, on Trio's clock.
         size: what it costs in the buffer, in bytes.
@@ -199,38 +150,31 @@ class OutgoingMessage:
         "_on_done",
         "_outcome",
         "_phase",
-        "attachments",
+        "account",
+        "content",
         "deadline",
         "id",
-        "quote",
         "recipient",
         "size",
-        "styled",
-        "text",
     )
 
     def __init__(
         self,
         recipient: str,
-        text: str,
+        content: str | Content,
         *,
-        attachments: tuple[OutgoingAttachment, ...] = (),
-        quote: Quote | None = None,
-        styled: bool = False,
+        account: str | None = None,
         id: str | None = None,  # noqa: A002  (the public name is fixed)
         deadline: float = math.inf,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.recipient: Final = check_recipient(recipient)
-        self.text: Final = _check_text("text", text, empty_is_fine=bool(attachments))
-        self.attachments: Final = attachments
-        self.quote: Final = quote
-        self.styled: Final = styled
+        self.content: Final[Content] = content if isinstance(content, Content) else Text(content)
+        self.account: Final = account
         check_type("id", id, str)
         self.id: Final = uuid.uuid4().hex if id is None else id
         self.deadline: Final = _check_deadline(deadline)
-        quoted = len(quote.text.encode()) if quote else 0
-        self.size: Final = _OVERHEAD + len(text.encode()) + quoted + sum(a.held for a in attachments)
+        self.size: Final = _OVERHEAD + self.content.held
         self._clock: Final = clock
         self._phase = _Phase.NEW
         self._outcome: Outcome | None = None
@@ -242,6 +186,11 @@ class OutgoingMessage:
         """Show the id and what became of it, never the text or the recipient."""
         what = self._phase.name.lower() if self._outcome is None else self._outcome
         return f"<OutgoingMessage {self.id} {what}>"
+
+    @property
+    def text(self) -> str:
+        """The text, empty for what has none."""
+        return self.content.text if isinstance(self.content, Text) else ""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -279,24 +228,6 @@ class OutgoingMessage:
             ``Failed("unknown")`` if an earlier attempt may have delivered it.
         """
         return drop(self, DropReason.WITHDRAWN)
-
-
-def _check_text(argument: str, text: object, *, empty_is_fine: bool) -> str:
-    if not isinstance(text, str):
-        raise ConfigurationError(argument, f"{type(text).__name__} is not a str")
-    if not text and not empty_is_fine:
-        raise ConfigurationError(
-            argument, "it is empty and there is no attachment; Signal sends no empty message"
-        )
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise ConfigurationError(argument, f"it is not valid Unicode: {error.reason}") from None
-    if size > MAX_TEXT_BYTES:
-        raise ConfigurationError(
-            argument, f"{size} bytes are over {MAX_TEXT_BYTES}; send it as an attachment"
-        )
-    return text
 
 
 def _check_deadline(deadline: object) -> float:

@@ -1,9 +1,10 @@
 """The receive task: frames in, events out. It never waits for the application."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -50,6 +51,19 @@ class ReceiveStatistics:
     gaps: int
 
 
+class _Absence(NamedTuple):
+    """An absence that is not reported yet; times in milliseconds since the epoch."""
+
+    reason: GapReason
+    since: int
+    until: float
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether nothing is missed by it."""
+        return self.until <= self.since
+
+
 class Receiver:
     """Turns frames into events: decoded, without duplicates, with gaps in their place.
 
@@ -63,7 +77,7 @@ class Receiver:
         self._inbox: Final = inbox
         self._journal: Final = journal
         self._wall: Final = wall
-        self._absence: tuple[GapReason, int] | None = None
+        self._absence: _Absence | None = None
         cursor = journal.cursor
         #: Up to when everything was put into the inbox, and the place behind it.
         self._reached = None if cursor is None else (cursor.time, cursor.position)
@@ -74,7 +88,7 @@ class Receiver:
         while True:
             self.take_in(await link.receive())
 
-    def take_in(self, items: Iterable[str | bytes | Numbered]) -> None:
+    def take_in(self, items: Iterable[str | bytes | Undecodable | Numbered]) -> None:
         """Put what came into the inbox as events. Never waits, whatever it is."""
         self.report_absence()
         now = self._wall.now()
@@ -82,7 +96,7 @@ class Receiver:
             if isinstance(item, Numbered):
                 self._take_in_numbered(item)
                 continue
-            event = decode_frame(item)
+            event = item if isinstance(item, Undecodable) else decode_frame(item)
             if not isinstance(event, ReceivedMessage):
                 self._undecodable += 1
             elif (key := event.duplicate_key) is not None and not self._journal.is_new(key):
@@ -98,6 +112,8 @@ class Receiver:
             return
         self._inbox.leave_numbers()
         if self._reached is not None:
+            # How long the process before us lived on after that moment, nobody knows; what it received then
+            # and did not hand over is lost.
             self.begin_absence(GapReason.GATEWAY, self._reached[0])
             self._reached = None
 
@@ -112,12 +128,22 @@ class Receiver:
     @property
     def absent_since(self) -> int | None:
         """When an absence began that is not reported yet, in milliseconds since the epoch."""
-        return self._absence[1] if self._absence else None
+        return self._absence.since if self._absence else None
 
-    def begin_absence(self, reason: GapReason, since: int) -> None:
-        """Note that messages may be missed from ``since`` on; one that is open already goes on."""
-        if self._absence is None:
-            self._absence = (reason, since)
+    def begin_absence(self, reason: GapReason, since: int, lasts: float = math.inf) -> None:
+        """Note that messages may be missed from ``since`` on; one that is open already goes on.
+
+        Args:
+            reason: why.
+            since: in milliseconds since the epoch.
+            lasts: for how long at most, in seconds.
+        """
+        opened, until = self._absence, since + lasts * 1000
+        if opened is None:
+            self._absence = _Absence(reason, since, until)
+        elif lasts:
+            # From the beginning of all, also where that was harmless: what waited since then may be lost now.
+            self._absence = opened._replace(until=max(opened.until, until))
 
     def report_absence(self) -> None:
         """Put the gap for an open absence, which ends now, into the inbox.
@@ -125,11 +151,15 @@ class Receiver:
         The first frame on a new link does this, or the link's first pong where no frame
         comes: only then is it certain that the gateway has taken note of us.
         """
-        if self._absence is not None:
-            (reason, since), self._absence = self._absence, None
-            now = self._wall.now()
-            self._gaps += 1
-            self._inbox.put([Gap(reason, since, max(since, now))], time=now)
+        if self._absence is None:
+            return
+        absence, self._absence = self._absence, None
+        if absence.is_harmless:
+            return
+        now = self._wall.now()
+        until = max(absence.since, int(min(absence.until, now)))
+        self._gaps += 1
+        self._inbox.put([Gap(absence.reason, absence.since, until)], time=now)
 
     def statistics(self) -> ReceiveStatistics:
         """Return the present figures."""

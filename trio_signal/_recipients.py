@@ -46,6 +46,44 @@ def check_recipient(recipient: object, *, argument: str = "recipient") -> str:
     )
 
 
+def is_username(recipient: str) -> bool:
+    """Say whether a checked recipient is a username."""
+    return _USERNAME.fullmatch(recipient) is not None
+
+
 def is_group(recipient: str) -> bool:
     """Say whether a checked recipient is a group."""
     return recipient.startswith("group.")
+
+
+def check_group(argument: str, group: object) -> str:
+    """Return the group if it is one.
+
+    Raises:
+        ConfigurationError: it is none; the message names ``argument``.
+    """
+    if isinstance(group, str) and _GROUP.fullmatch(group):
+        return group
+    raise ConfigurationError(argument, f"{group!r} is no group; give its recipient (group.…=)")
+
+
+def check_author(argument: str, author: object) -> str:
+    """Return who wrote a message if it can be one: a number or a UUID.
+
+    Raises:
+        ConfigurationError: it is none; the message names ``argument``.
+    """
+    if isinstance(author, str) and any(form.fullmatch(author) for form in (_NUMBER, _UUID)):
+        return author
+    raise ConfigurationError(argument, f"{author!r} is no author; give a person's number or UUID")
+
+
+def check_person(argument: str, person: object) -> str:
+    """Return the person if it is one: a number, a UUID or a username.
+
+    Raises:
+        ConfigurationError: it is none; the message names ``argument``.
+    """
+    if is_group(check_recipient(person, argument=argument)):
+        raise ConfigurationError(argument, "it is a group; give a person's number, UUID or username")
+    return str(person)

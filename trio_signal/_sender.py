@@ -9,9 +9,8 @@ from typing import Final
 import trio
 
 from ._buffer import MessageBuffer
-from ._errors import ClientClosed
+from ._errors import Certainty, ClientClosed
 from ._outgoing import (
-    Certainty,
     Delivery,
     DropReason,
     Failed,
@@ -56,7 +55,7 @@ class Sender:
         delivery: what to do when nobody knows whether a message went out.
         max_attempts: how often a message is attempted in all, with ``"at_least_once"``.
         source: where the jitter between attempts comes from; a shared one by default.
-        on_challenge: told of the tokens of a rate limit and of the pause in seconds.
+        on_challenge: told of the account and the tokens of a rate limit, and of the pause in seconds.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Sender:
         delivery: Delivery,
         max_attempts: int,
         source: Random | None,
-        on_challenge: Callable[[tuple[str, ...], float], None],
+        on_challenge: Callable[[str | None, tuple[str, ...], float], None],
     ) -> None:
         self._buffer: Final = buffer
         self._gateway: Final = gateway
@@ -121,11 +120,17 @@ class Sender:
         """Attempt one message until it has its outcome."""
         attempts = doubtful = renewals = 0
         while await self._wait_for_turn(message):
-            if not begin_writing(message):
-                break
-            attempts += 1
-            result = await self._gateway.send(message)
-            self._note_rate_limit(result)
+            async with self._gateway.turn():
+                # While something else had the turn the link may have been lost, or a pause have begun, and
+                # the message have been withdrawn or have expired.
+                if not self._is_free(now := trio.current_time()):
+                    continue
+                if not begin_writing(message):
+                    break
+                self._take_leave(now)
+                attempts += 1
+                result = await self._gateway.send(message)
+            self._note_rate_limit(message, result)
             if result.retry:
                 self._hold(message, attempts, result)
                 continue
@@ -156,22 +161,31 @@ class Sender:
         """Wait until the message may be sent; False if it got an outcome meanwhile. A checkpoint."""
         await trio.lowlevel.checkpoint()
         while is_held(message):
-            now = trio.current_time()
-            free_at = max(
-                self._retry_at, self._paused_until, now + (self._bucket.delay(now) if self._bucket else 0.0)
-            )
-            connected = self._status.state is ConnectionState.CONNECTED
-            if connected and free_at <= now:
-                if self._bucket:
-                    self._bucket.take(now)
-                self._retry_at = -math.inf
+            if self._is_free(now := trio.current_time()):
                 return True
             news = self._news = trio.Event()
-            with trio.move_on_at(min(message.deadline, free_at if connected else math.inf)):
+            with trio.move_on_at(min(message.deadline, self._free_at(now))):
                 await news.wait()
         return False
 
-    def _note_rate_limit(self, result: SendResult) -> None:
+    def _is_free(self, now: float) -> bool:
+        """Say whether a message may leave now."""
+        return self._free_at(now) <= now
+
+    def _free_at(self, now: float) -> float:
+        """Return when a message may leave, as far as is known; infinity without a connection."""
+        if self._status.state is not ConnectionState.CONNECTED:
+            return math.inf
+        rate = now + self._bucket.delay(now) if self._bucket else now
+        return max(self._retry_at, self._paused_until, rate)
+
+    def _take_leave(self, now: float) -> None:
+        """Count a message that leaves now."""
+        if self._bucket:
+            self._bucket.take(now)
+        self._retry_at = -math.inf
+
+    def _note_rate_limit(self, message: OutgoingMessage, result: SendResult) -> None:
         if isinstance(result.outcome, Sent):
             self._limits_in_a_row = 0
         if not result.rate_limited:
@@ -184,7 +198,7 @@ class Sender:
         self._paused_until = trio.current_time() + pause
         _logger.warning("Signal limits the rate of this account; sending pauses for %g s", pause)
         if result.challenge_tokens:
-            self._on_challenge(result.challenge_tokens, pause)
+            self._on_challenge(message.account, result.challenge_tokens, pause)
 
     def _wake_up(self, *_: object) -> None:
         self._news.set()

@@ -99,14 +99,17 @@ class Supervisor:
         error: Exception | None = None
         await trio.lowlevel.checkpoint()
         # Entering a link is nothing but checkpoints, which flake8-async cannot see through the protocol.
-        deadline = trio.current_time() + self._attempt_timeout
-        with trio.CancelScope(deadline=deadline) as attempt:  # noqa: ASYNC912
+        started = trio.current_time()
+        with trio.CancelScope(deadline=started + self._attempt_timeout) as attempt:  # noqa: ASYNC912
             try:
                 async with self._gateway.open_link(self._receiver.resume) as link:
                     await self._serve(link, attempt)
-            except Exception as caught:  # noqa: BLE001  (whatever ends a connection, the answer is the next one)
+            # Whatever ends a connection, the answer is the next one. It may come together with a
+            # cancellation, which goes its own way.
+            except* Exception as caught:  # noqa: BLE001
                 error = self._noted(told(caught))
-        return error or LinkLost(f"no connection within {self._attempt_timeout:g} s: {self._gateway.phase}")
+        limit = attempt.deadline - started
+        return error or LinkLost(f"no connection within {limit:g} s: {self._gateway.phase}")
 
     async def _serve(self, link: Link, attempt: trio.CancelScope) -> None:
         self.link = link
@@ -115,6 +118,7 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 # Receiving starts before the probe: its pong may stand behind messages.
                 nursery.start_soon(self._receiver.run, link)
+                attempt.deadline += link.patience
                 await link.probe()
                 attempt.deadline = math.inf
                 self._status.change(ConnectionState.SYNCING, Reason.LINK_UP)
@@ -126,8 +130,7 @@ class Supervisor:
                 self._status.change(ConnectionState.CONNECTED, Reason.SYNCHRONISED)
         finally:
             if (absence := link.absence) is not None:
-                reason, since = absence
-                self._receiver.begin_absence(reason, self._wall.at(since))
+                self._receiver.begin_absence(absence.reason, self._wall.at(absence.since), absence.lasts)
             self.link = None
 
     def _noted(self, error: Exception) -> Exception:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .._outgoing import Certainty, Dropped, Failed, Outcome, OutgoingStatistics, Sent
+from .._errors import Certainty
+from .._outgoing import Dropped, Failed, Outcome, OutgoingStatistics, Sent
 
 #: How far the clocks of the two sides may differ by rounding, in milliseconds.
 _ROUNDING = 5

@@ -6,12 +6,15 @@ when to try again.
 """
 
 import enum
+import math
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .._continuity import Cursor, Gap, GapReason, Position
 from .._envelopes import Undecodable
+from .._operations import Operation, R_co
 from .._outgoing import Failed, OutgoingMessage, Sent
 
 
@@ -57,8 +60,54 @@ class Numbered(NamedTuple):
     time: int
 
 
+class Absence(NamedTuple):
+    """What is missed once a link has ended.
+
+    Attributes:
+        reason: what kind of gap it is.
+        since: from when on, on Trio's clock.
+        lasts: for how long from then on messages may be lost, in seconds; 0 where none are, infinity where
+            all are that come before the next link.
+    """
+
+    reason: GapReason
+    since: float
+    lasts: float = math.inf
+
+
+class Download(Protocol):
+    """A file that is coming in."""
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes it will be, where the gateway tells."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give its bytes, piece by piece. Each step is a checkpoint."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRef:
+    """A file that came with a message.
+
+    Attributes:
+        id: what the gateway calls it.
+        place: whom to ask for on signal-cli: the group or the person that it came from, as a recipient.
+    """
+
+    id: str
+    place: str
+
+
 class Link(Protocol):
     """An open way for messages to come in."""
+
+    @property
+    def patience(self) -> float:
+        """How much longer than an attempt's time limit :meth:`probe` may take, in seconds."""
+        ...
 
     async def probe(self) -> None:
         """Wait until the other side answers; cancelled by the attempt's deadline. A checkpoint.
@@ -67,8 +116,10 @@ class Link(Protocol):
         """
         ...
 
-    async def receive(self) -> list[str | bytes] | list[Numbered]:
+    async def receive(self) -> Sequence[str | bytes | Undecodable | Numbered]:
         """Wait for what comes and return all that is there. A checkpoint; cancelling loses nothing.
+
+        Frames are given as they came, and what was too large to keep as what it is.
 
         Raises:
             LinkLost: the link has ended.
@@ -106,10 +157,10 @@ class Link(Protocol):
         ...
 
     @property
-    def absence(self) -> tuple[GapReason, float] | None:
-        """What kind of gap follows this link's end, and from when on, on Trio's clock.
+    def absence(self) -> Absence | None:
+        """What is missed once this link has ended, as far as is known by now.
 
-        None if the gateway keeps what comes meanwhile: the next link gives it, or says that it is lost.
+        None if the gateway numbers messages: the next link gives what was missed, or says that it is lost.
         """
         ...
 
@@ -137,6 +188,50 @@ class Gateway(Protocol):
 
     async def send(self, message: OutgoingMessage) -> SendResult:
         """Attempt one message. Never raises but when cancelled; then nobody knows what became of it."""
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        """Return what to hold around :meth:`send` where the gateway bears one request at a time."""
+        ...
+
+    async def operate(self, operation: Operation[R_co], *, account: str | None, limit: float) -> R_co:
+        """Carry out an operation, once. A checkpoint; cancelled, nobody knows whether it was done.
+
+        Args:
+            operation: what to do.
+            account: for whom; None where the operation needs no account.
+            limit: how long it may take, in seconds.
+
+        Raises:
+            RequestFailed: it failed; its certainty says whether it may have been done.
+            Unsupported: this gateway cannot do it.
+        """
+        ...
+
+    async def call(self, what: str, body: object, *, account: str | None, limit: float) -> Any:
+        """Ask for anything in the gateway's own words. As :meth:`operate`.
+
+        Args:
+            what: ``"METHOD /path"``, or the name of a JSON-RPC method.
+            body: the JSON body, or the parameters; None for none.
+            account: put among the parameters of a JSON-RPC method that do not name another.
+            limit: how long it may take, in seconds.
+
+        Returns:
+            The JSON that came, decoded; None for an empty answer, bytes for what is no JSON.
+        """
+        ...
+
+    def download(
+        self, ref: AttachmentRef, *, account: str | None, limit: float
+    ) -> AbstractAsyncContextManager[Download]:
+        """Open a file that came with a message, on a connection of its own. As :meth:`operate`.
+
+        Args:
+            ref: which file.
+            account: whose message it came with.
+            limit: how long the gateway may say nothing, in seconds.
+        """
         ...
 
     @property

@@ -7,8 +7,8 @@ status does, since a proxy on the way may have answered.
 
 from typing import Final, cast
 
-from .._errors import AnswerError
-from .._outgoing import Certainty, Failed
+from .._errors import AnswerError, Certainty
+from .._outgoing import Failed, Sent
 from . import SendResult
 from ._rest_answers import accepted, challenge_tokens, decode, words
 
@@ -17,7 +17,9 @@ _LATER: Final = frozenset({429, 503})
 _REFUSED: Final = frozenset({401, 403})
 
 
-def read_hub_answer(status: int, body: bytes, *, recipient: str, wait: float | None) -> SendResult:
+def read_hub_answer(
+    status: int, body: bytes, *, recipient: str, wait: float | None, is_reaction: bool = False
+) -> SendResult:
     """Say what an answer means.
 
     Args:
@@ -25,8 +27,11 @@ def read_hub_answer(status: int, body: bytes, *, recipient: str, wait: float | N
         body: the body, whole.
         recipient: who the message was for.
         wait: the ``Retry-After`` in seconds, if there was one.
+        is_reaction: whether a reaction was sent.
     """
     answer = decode(body)
+    if status == 204 and is_reaction:
+        return SendResult(Sent(0))
     if status == 201:
         return accepted(answer, recipient)
     text, tokens = words(answer, body), challenge_tokens(answer)

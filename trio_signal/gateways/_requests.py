@@ -1,44 +1,53 @@
-"""What the gateways that take sends over HTTP have in common: streams, requests, look-ups, credentials."""
+"""Streams, requests and look-ups to one address, with its credentials."""
 
-import abc
 import logging
 import math
 import ssl
+import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext, suppress
+from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeVar
 
 import httpx
 import msgspec
 import trio
 
-from .._continuity import Cursor
 from .._credentials import Credentials
 from .._dial import Address, Connect, bad_certificate, open_stream
-from .._errors import TRANSIENT_STATUSES, AnswerError, GatewayError, LinkLost
-from .._http import StreamTransport, nothing_has_left, retry_after
-from .._outgoing import Certainty, Failed, OutgoingMessage
-from . import Link, SendResult
-from ._rest_answers import Content, LocalFileError, encode_body
+from .._errors import (
+    TRANSIENT_STATUSES,
+    AnswerError,
+    Certainty,
+    GatewayError,
+    LinkLost,
+    RequestFailed,
+    Unsupported,
+)
+from .._http import LiveTransport, StreamTransport, nothing_has_left, retry_after
+from .._outgoing import Failed
+from . import SendResult
+from ._about import CLI_MODE, NO_CONTEXT, About
+from ._calls import Call, LocalFileError
 
 _logger: Final = logging.getLogger("trio_signal.gateway")
 
 #: A look-up that takes longer than this is skipped with a warning: /v1/accounts hangs while signal-cli does.
 _LOOKUP_LIMIT: Final = 5.0
 
-#: Read no more of an answer than this, in bytes.
+#: Read no more of an answer to a send or a look-up than this, in bytes.
 _MAX_ANSWER: Final = 1024 * 1024
 
-#: What a hub calls itself where a gateway tells its mode.
-HUB_MODE: Final = "trio-signal-hub"
+#: The same for operations: an account may be in a thousand groups.
+_MAX_RESULT: Final = 32 * 1024 * 1024
+
+#: What goes with a request beside its own headers.
+Headers = list[tuple[str, str]]
+
+#: The time limit of the look-up that the present task makes. Others connect at the same time, without one.
+_LOOKUP: Final[ContextVar[trio.CancelScope | None]] = ContextVar("_LOOKUP", default=None)
 
 _T = TypeVar("_T")
-
-
-class About(msgspec.Struct):
-    """What a gateway says of itself."""
-
-    mode: str | None = None
 
 
 class Answer(NamedTuple):
@@ -49,8 +58,8 @@ class Answer(NamedTuple):
     body: bytes
 
 
-#: Says what an answer to a send means: takes status, body, ``recipient=`` and ``wait=``.
-ReadAnswer = Callable[..., SendResult]
+#: Says what an answer to a send means.
+ReadAnswer = Callable[[Answer], SendResult]
 
 
 class Requests:
@@ -88,17 +97,15 @@ class Requests:
         self._connect = connect
         self._ssl_context = ssl_context
         self._send_timeout = send_timeout
-        self._transport = StreamTransport(self.open_stream, base_path=address.path, max_answer=_MAX_ANSWER)
+        self._transport = StreamTransport(self.open_stream, base_path=address.path, max_answer=_MAX_RESULT)
         self._own_client: httpx.AsyncClient | None = None
-        # Only our own transport puts the base path in front by itself, where no log of httpx's shows it.
-        self._base = str(address) + ("" if http_client is None else address.path)
         if http_client is None:
             # A proxy named in the environment would put another transport in the place of ours.
             http_client = self._own_client = httpx.AsyncClient(transport=self._transport, trust_env=False)
         self._http: Any = http_client
-        self._lookup: trio.CancelScope | None = None
         self._about: About | None = None
         self._asked_about = False
+        self._is_closed = False
 
     async def begin(self) -> None:
         """Begin an attempt: nothing of the last one is used again, a token is asked for anew. A checkpoint.
@@ -118,7 +125,7 @@ class Requests:
 
     async def open_stream(self) -> trio.abc.Stream:
         """Open TCP, and TLS if the address says so. A checkpoint; see :func:`open_stream`."""
-        scope, phase = self._lookup, self.phase
+        scope, phase = _LOOKUP.get(), self.phase
         if scope is not None:
             # A look-up's limit is for an answer on a connection that stands: one that does not come about is
             # no gateway that hides something, and the attempt's own deadline deals with it.
@@ -131,13 +138,20 @@ class Requests:
     async def about(self) -> About | None:
         """Return what the gateway says of itself, asked once; None where something hides it. A checkpoint.
 
+        signal-cli's own daemon says nothing of itself, and is known by how it says so.
+
         Raises:
             LinkLost: it could not be asked for now.
         """
         await trio.lowlevel.checkpoint()
         if not self._asked_about:
-            self._about = await self.look_up("/v1/about", About)
-            self._asked_about = True
+            answer = await self._fetch("/v1/about")
+            about = _decode(answer, About)
+            if about is None and await self._is_signal_cli(answer):
+                about = About(mode=CLI_MODE)
+            if about is None:
+                self._warn("/v1/about", answer)
+            self._about, self._asked_about = about, True
         return self._about
 
     def ask_anew(self) -> None:
@@ -150,17 +164,31 @@ class Requests:
         Raises:
             LinkLost: it could not be asked for now.
         """
+        answer = await self._fetch(path)
+        found = _decode(answer, form)
+        if found is None:
+            self._warn(path, answer)
+        return found
+
+    async def _fetch(self, path: str) -> Answer | None:
+        """Return the answer to a look-up; None if there was none in time. A checkpoint.
+
+        Raises:
+            LinkLost: it could not be asked for now.
+        """
         self.phase, self.status = f"asking for {path}", None
         answer: Answer | None = None
-        self._lookup = trio.CancelScope(deadline=trio.current_time() + _LOOKUP_LIMIT)
-        with self._lookup:
+        handled = sys.exception()
+        with trio.CancelScope(deadline=trio.current_time() + _LOOKUP_LIMIT) as scope:
+            token = _LOOKUP.set(scope)
             try:
-                answer = await self._request("GET", path, {}, limit=self._send_timeout)
+                headers = await self.credentials.headers()
+                answer = await self._request(Call("GET", path), headers, limit=self._send_timeout)
             except Exception as error:
-                cause = self._cause(error)
+                cause = self.cause(error, handled)
                 raise (cause if isinstance(cause, GatewayError) else LinkLost(f"{path}: {cause}")) from error
             finally:
-                self._lookup = None
+                _LOOKUP.reset(token)
         self.status = answer.status if answer is not None else None
         # A 500 is the gateway's own trouble with that one question; the others are a proxy's and will pass.
         if answer is not None and answer.status in TRANSIENT_STATUSES - {500}:
@@ -169,34 +197,145 @@ class Requests:
                 status=answer.status,
                 retry_after=answer.wait,
             )
-        found = _decode(answer.body, form) if answer is not None and answer.status == 200 else None
-        if found is None:
-            told = f"within {_LOOKUP_LIMIT:g} s" if answer is None else f"readably (HTTP {answer.status})"
-            _logger.warning("%s does not answer %s %s; going on unchecked", self.address, path, told)
-        return found
+        return answer
 
-    async def send(
-        self, message: OutgoingMessage, account: str, read: ReadAnswer, *, patience: float = 0.0
-    ) -> SendResult:
+    async def _is_signal_cli(self, answer: Answer | None) -> bool:
+        """Say whether it was signal-cli's daemon that does not know /v1/about. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        if answer is None:
+            return False
+        if NO_CONTEXT in answer.body:
+            return True
+        # A proxy may have an answer of its own for what is not there.
+        check: Answer | None = None
+        try:
+            check = await self._fetch("/api/v1/check")
+        except LinkLost as error:
+            if error.status is None:
+                raise
+        self.status = answer.status
+        return check is not None and check.status == 200 and not check.body
+
+    def _warn(self, path: str, answer: Answer | None) -> None:
+        told = f"within {_LOOKUP_LIMIT:g} s" if answer is None else f"readably (HTTP {answer.status})"
+        _logger.warning("%s does not answer %s %s; going on unchecked", self.address, path, told)
+
+    async def send(self, write: Callable[[], Call], read: ReadAnswer, *, patience: float = 0.0) -> SendResult:
         """Attempt one message. See :meth:`trio_signal.gateways.Gateway.send`.
 
         Args:
-            message: what to send.
-            account: whose it is.
+            write: makes the request; raises a :class:`SignalError` for what this gateway cannot send.
             read: says what an answer means.
             patience: how much longer than the time limit of a send it may take, in seconds.
         """
         result: SendResult | None = None
+        headers: Headers | None = None
         limit = self._send_timeout + patience
-        with trio.move_on_after(limit):
-            result = await self._attempt(message, account, read, limit)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.move_on_after(limit):  # noqa: ASYNC912  (asking for headers is one)
+            try:
+                headers = await self.credentials.headers()
+            except LinkLost as error:
+                result = SendResult(Failed(error, Certainty.NOT_SENT), retry=True)
+            else:
+                result = await self._attempt(write, read, headers, limit)
         if result is None:
-            error = LinkLost(f"the gateway did not answer a send within {limit:g} s")
-            result = SendResult(Failed(error, Certainty.UNKNOWN))
-        return result
+            late = LinkLost(f"the gateway did not answer a send within {limit:g} s")
+            unsent = headers is None
+            certainty = Certainty.NOT_SENT if unsent else Certainty.UNKNOWN
+            result = SendResult(Failed(late, certainty), retry=unsent)
+        return result  # noqa: ASYNC910  (as said)
+
+    async def ask(self, call: Call, *, limit: float) -> Answer:
+        """Make one request of an operation and return the answer, whatever it is. A checkpoint.
+
+        Raises:
+            RequestFailed: there was none within ``limit`` seconds.
+        """
+        handled, headers = sys.exception(), None
+        if self._is_closed:
+            raise RequestFailed(LinkLost("the client has been closed"), Certainty.NOT_SENT)
+        with trio.move_on_after(limit):
+            try:
+                headers = await self.credentials.headers()
+                return await self._request(call, headers, limit=limit, max_answer=_MAX_RESULT)
+            except Exception as error:
+                raise RequestFailed(self.cause(error, handled), _certainty(error)) from error
+        certainty = Certainty.NOT_SENT if headers is None else Certainty.UNKNOWN
+        raise RequestFailed(LinkLost(f"the gateway did not answer within {limit:g} s"), certainty)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        call: Call,
+        on_bytes: Callable[[int], None],
+        on_dialled: Callable[[], None] = lambda: None,
+    ) -> AsyncGenerator[httpx.Response]:
+        """Make a request on a connection of its own and give the response as soon as its head has come.
+
+        A checkpoint; leaving the block closes the connection at once. It does not go through the caller's
+        HTTP client: whatever is cancelled in a pool that lives on leaks there. No time limit.
+
+        Args:
+            call: the request.
+            on_bytes: told how many bytes have come, whenever some have; 0 at the end of the connection.
+            on_dialled: called when the connection stands, before the request is written.
+
+        Raises:
+            httpx.HTTPError: no response came; reading it raises the same.
+            LinkLost: the token callable failed.
+        """
+        headers = [*await self.credentials.headers(), *call.headers.items()]
+
+        async def dial() -> trio.abc.Stream:
+            stream = await self.open_stream()
+            self.phase = "waiting for the response's head"
+            on_dialled()
+            return stream
+
+        transport = LiveTransport(dial, base_path=self.address.path, on_bytes=on_bytes)
+        async with (
+            # Whoever reads watches over the time; httpx cannot, on a transport that is not its own.
+            httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client,  # noqa: S113
+            client.stream(
+                call.method,
+                str(self.address),
+                headers=[*headers, ("Accept-Encoding", "identity")],
+                content=call.body,
+                follow_redirects=False,
+                extensions={"target": self._target(call)},
+            ) as response,
+        ):
+            yield response
+
+    def cause(self, error: Exception, handled: BaseException | None = None) -> Exception:
+        """Return what is behind an HTTP client's error where that says more, or that one itself.
+
+        Args:
+            error: the error.
+            handled: what the caller was handling already, which Python puts behind each error that follows.
+        """
+        # A client of the caller's may hide the cause with "from None"; the context still has it.
+        behind = error.__cause__ or error.__context__
+        while behind is not None and behind is not handled:
+            if isinstance(behind, GatewayError):
+                return behind
+            if isinstance(behind, ssl.SSLCertVerificationError):
+                return bad_certificate(self.address, behind)
+            behind = behind.__cause__ or behind.__context__
+        return error
+
+    def forget(self) -> None:
+        """Let the next :meth:`about` ask again, since what it told seems to be true no more."""
+        self._about, self._asked_about = None, False
+
+    def _target(self, call: Call) -> bytes:
+        """Return a path for our own transports, which put it in where no log of httpx's shows it."""
+        return httpx.URL(str(self.address) + call.path).raw_path
 
     async def aclose(self) -> None:
-        """Close what is open between sends. A checkpoint."""
+        """Close what is open between sends; nothing is asked any more. A checkpoint."""
+        self._is_closed = True
         if self._own_client is not None:
             await self._own_client.aclose()
         await trio.lowlevel.checkpoint()
@@ -205,116 +344,61 @@ class Requests:
         self.phase = "in the TLS handshake"
 
     async def _attempt(
-        self, message: OutgoingMessage, account: str, read: ReadAnswer, limit: float
+        self, write: Callable[[], Call], read: ReadAnswer, headers: Headers, limit: float
     ) -> SendResult:
+        handled = sys.exception()
         try:
-            headers, content = encode_body(message, account)
-            async with aclosing(content) if not isinstance(content, bytes) else nullcontext():
-                answer = await self._request("POST", "/v2/send", headers, content, limit=limit)
-        except LocalFileError as error:
+            call = write()
+            async with aclosing(call.body) if isinstance(call.body, AsyncGenerator) else nullcontext():
+                answer = await self._request(call, headers, limit=limit)
+        except (LocalFileError, Unsupported) as error:
             # The end of the JSON never left us, and the gateway acts on nothing less.
             await trio.lowlevel.checkpoint()
             return SendResult(Failed(error, Certainty.NOT_SENT))
         # Any client of httpx's shape may be given, with errors of its own.
         except Exception as error:  # noqa: BLE001
             await trio.lowlevel.checkpoint()
-            if nothing_has_left(error) or isinstance(error, LinkLost):
-                return SendResult(Failed(self._cause(error), Certainty.NOT_SENT), retry=True)
-            return SendResult(Failed(self._cause(error), Certainty.UNKNOWN))
-        return read(answer.status, answer.body, recipient=message.recipient, wait=answer.wait)
+            certainty = _certainty(error)
+            unsent = certainty is Certainty.NOT_SENT
+            return SendResult(Failed(self.cause(error, handled), certainty), retry=unsent)
+        return read(answer)
 
     async def _request(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        content: Content | None = None,
-        *,
-        limit: float,
+        self, call: Call, headers: Headers, *, limit: float, max_answer: int = _MAX_ANSWER
     ) -> Answer:
-        sent = [*await self.credentials.headers(), ("Accept-Encoding", "identity"), *headers.items()]
         body = bytearray()
+        # Connecting, and waiting for a connection in a pool, end before the whole does: what was not sent by
+        # then was certainly not sent.
+        first = 0.9 * limit
         async with self._http.stream(
-            method,
-            self._base + path,
-            headers=sent,
-            content=content,
-            timeout=limit,
+            call.method,
+            str(self.address) + ("" if self._own_client else self.address.path + call.path),
+            headers=[*headers, ("Accept-Encoding", "identity"), *call.headers.items()],
+            content=call.body,
+            timeout=(first, limit, limit, first),
             follow_redirects=False,
+            **({"extensions": {"target": self._target(call)}} if self._own_client else {}),
         ) as response:
             async for piece in response.aiter_raw():
                 body += piece
-                if len(body) > _MAX_ANSWER:
+                if len(body) > max_answer:
                     raise AnswerError(
-                        f"the gateway's answer is over {_MAX_ANSWER} bytes", status=response.status_code
+                        f"the gateway's answer is over {max_answer} bytes", status=response.status_code
                     )
         return Answer(response.status_code, retry_after(response.headers), bytes(body))
 
-    def _cause(self, error: Exception) -> Exception:
-        """Return what is behind an HTTP client's error where that says more, or that one itself."""
-        # A client of the caller's may hide the cause with "from None"; the context still has it.
-        behind = error.__cause__ or error.__context__
-        while behind is not None:
-            if isinstance(behind, GatewayError):
-                return behind
-            if isinstance(behind, ssl.SSLCertVerificationError):
-                return bad_certificate(self.address, behind)
-            behind = behind.__cause__ or behind.__context__
-        return error
+
+def _certainty(error: Exception) -> Certainty:
+    """Say whether a request that failed like this may have arrived."""
+    unsent = nothing_has_left(error) or isinstance(error, LinkLost)
+    return Certainty.NOT_SENT if unsent else Certainty.UNKNOWN
 
 
-class HttpGateway(abc.ABC):
-    """A gateway that takes sends over HTTP. See :class:`trio_signal.gateways.Gateway`.
-
-    Args:
-        requests: how to reach it.
-    """
-
-    def __init__(self, requests: Requests) -> None:
-        self._requests: Final = requests
-
-    @property
-    def phase(self) -> str:
-        """See :meth:`trio_signal.gateways.Gateway.phase`."""
-        return self._requests.phase
-
-    @asynccontextmanager
-    async def open_link(self, resume: Cursor | None) -> AsyncGenerator[Link]:
-        """See :meth:`trio_signal.gateways.Gateway.open_link`."""
-        await self._requests.begin()
-        async with self.connect(resume) as link:
-            yield link
-
-    @abc.abstractmethod
-    def connect(self, resume: Cursor | None) -> AbstractAsyncContextManager[Link]:
-        """Connect, with an attempt begun already. See :meth:`trio_signal.gateways.Gateway.open_link`."""
-
-    @abc.abstractmethod
-    async def send(self, message: OutgoingMessage) -> SendResult:
-        """See :meth:`trio_signal.gateways.Gateway.send`."""
-
-    @property
-    def can_renew_credentials(self) -> bool:
-        """See :meth:`trio_signal.gateways.Gateway.can_renew_credentials`."""
-        return self._requests.credentials.can_renew
-
-    async def renew_credentials(self) -> bool:
-        """See :meth:`trio_signal.gateways.Gateway.renew_credentials`."""
-        renewed = False
-        # The attempt that follows asks again and says what is wrong.
-        with suppress(LinkLost):
-            renewed = await self._requests.credentials.renew()
-        await trio.lowlevel.checkpoint()
-        return renewed
-
-    async def aclose(self) -> None:
-        """See :meth:`trio_signal.gateways.Gateway.aclose`."""
-        await self._requests.aclose()
-
-
-def _decode(body: bytes, form: type[_T]) -> _T | None:
+def _decode(answer: Answer | None, form: type[_T]) -> _T | None:
+    if answer is None or answer.status != 200:
+        return None
     try:
-        return msgspec.json.decode(body, type=form)
+        return msgspec.json.decode(answer.body, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The caller says so.
         return None

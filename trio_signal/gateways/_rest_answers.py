@@ -1,4 +1,4 @@
-"""What goes into ``POST /v2/send`` and what its answers mean. Pure but for reading files.
+"""What the REST gateway's answers to sends mean. Pure.
 
 The table of answers is contract O6. It rests on the measured behaviour of the gateway:
 a status says little (400 covers both bad input and a broken network), the words of the
@@ -6,19 +6,20 @@ error tell more, and where neither is certain the answer is "unknown", because a
 sent twice to a person cannot be called back.
 """
 
-from collections.abc import AsyncGenerator
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 
-from .._attachments import OutgoingAttachment
-from .._errors import AnswerError, ConfigurationError, LinkLost, SignalError
-from .._outgoing import Certainty, Failed, FailedRecipient, OutgoingMessage, Sent
+from .._errors import AnswerError, Certainty, FailedRecipient, LinkLost
+from .._outgoing import Failed, Sent
 from .._recipients import is_group
 from . import SendResult
 
 #: How much of the gateway's own words is kept.
 _MAX_WORDS: Final = 500
+
+#: No pause is longer, in seconds; such a number is nonsense.
+_LONGEST_WAIT: Final = 1e9
 
 #: Errors with status 400 that the gateway or signal-cli gives before anything goes to Signal, matched by how
 #: the text begins. Source: real-gateway measurements (sections 2, 7, 8) and the gateway's ``client.go``.
@@ -45,73 +46,22 @@ _NO_REASON: Final = "unknown"
 _DOUBTFUL: Final = frozenset({"NETWORK_FAILURE", _NO_REASON})
 
 
-class LocalFileError(SignalError):
-    """A file to be attached could not be read to its end while it was being sent."""
-
-
-Content = bytes | AsyncGenerator[bytes]
-
-
-def encode_body(message: OutgoingMessage, account: str) -> tuple[dict[str, str], Content]:
-    """Return the headers and the body of a send.
-
-    Without files the body is bytes. With files it is an iterator that reads them as
-    they go, so that none is in memory as a whole; it raises :class:`LocalFileError`.
-    """
-    fields: dict[str, Any] = {"number": account, "recipients": [message.recipient], "message": message.text}
-    if message.styled:
-        fields["text_mode"] = "styled"
-    if message.quote is not None:
-        fields |= {
-            "quote_timestamp": message.quote.timestamp,
-            "quote_author": message.quote.author,
-            "quote_message": message.quote.text,
-        }
-    head = msgspec.json.encode(fields)
-    if not message.attachments:
-        return _headers(len(head)), head
-    # The files are spliced in before the object's closing brace, each between its data-URI head and a quote.
-    opening = head[:-1] + b',"base64_attachments":["'
-    heads = [msgspec.json.encode(attachment.head())[1:-1] for attachment in message.attachments]
-    size = len(opening) + len(b'"]}') + len(b'","') * (len(heads) - 1)
-    size += sum(map(len, heads)) + sum(attachment.encoded_size() for attachment in message.attachments)
-    return _headers(size), _pieces(opening, heads, message)
-
-
-def _headers(size: int) -> dict[str, str]:
-    return {"Content-Type": "application/json", "Content-Length": str(size)}
-
-
-# HTTP clients ask for an async iterable. Nothing is open between steps, so leaving it half way leaks nothing.
-async def _pieces(  # noqa: ASYNC900, ASYNC911
-    opening: bytes, heads: list[bytes], message: OutgoingMessage
-) -> AsyncGenerator[bytes]:
-    joint = opening
-    for head, attachment in zip(heads, message.attachments, strict=True):
-        yield joint + head  # noqa: ASYNC911
-        for start in attachment.starts():
-            yield await _read_piece(attachment, start)
-        joint = b'","'
-    yield b'"]}'  # noqa: ASYNC911
-
-
-async def _read_piece(attachment: OutgoingAttachment, start: int) -> bytes:
-    try:
-        return await attachment.encoded(start)
-    except (OSError, ConfigurationError) as error:
-        raise LocalFileError(f"an attachment could not be read while sending: {error}") from error
-
-
-def read_answer(status: int, body: bytes, *, recipient: str, wait: float | None) -> SendResult:
-    """Say what an answer to ``POST /v2/send`` means (contract O6).
+def read_answer(
+    status: int, body: bytes, *, recipient: str, wait: float | None, is_reaction: bool = False
+) -> SendResult:
+    """Say what an answer to a send, a reaction or a deletion means (contract O6).
 
     Args:
         status: the HTTP status.
         body: the body, whole.
         recipient: who the message was for.
         wait: the ``Retry-After`` in seconds, if there was one.
+        is_reaction: whether a reaction was sent.
     """
     answer = decode(body)
+    if status == 204 and is_reaction:
+        # The gateway tells nothing more of one.
+        return SendResult(Sent(0))
     if status == 201:
         return accepted(answer, recipient)
     text = words(answer, body)
@@ -171,7 +121,14 @@ def _failed_recipients(entry: dict[str, object]) -> tuple[FailedRecipient, ...]:
 
 def _failed_recipient(entry: dict[str, object]) -> FailedRecipient:
     who = entry.get("number") or entry.get("uuid") or entry.get("username") or ""
-    return FailedRecipient(str(who), str(entry.get("reason") or _NO_REASON)[:_MAX_WORDS])
+    wait, token = entry.get("retry_after"), entry.get("challenge_token")
+    return FailedRecipient(
+        str(who),
+        str(entry.get("reason") or _NO_REASON)[:_MAX_WORDS],
+        # Only a hub tells these.
+        float(wait) if isinstance(wait, int | float) and 0 <= wait < _LONGEST_WAIT else None,
+        token if isinstance(token, str) and token else None,
+    )
 
 
 def _timestamp(value: object) -> int:

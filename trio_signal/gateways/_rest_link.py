@@ -9,6 +9,7 @@ import trio
 from .._continuity import GapReason
 from .._errors import LinkLost, Reason
 from .._websocket import WebSocketLink
+from . import Absence
 from ._socket_link import SocketLink
 
 _logger: Final = logging.getLogger("trio_signal.gateway")
@@ -62,14 +63,13 @@ class RestLink(SocketLink):
         self._has_stalled = False
 
     @property
-    def absence(self) -> tuple[GapReason, float]:
+    def absence(self) -> Absence:
         """See :class:`trio_signal.gateways.Link`."""
         if self._has_stalled:
             # A ping of the gateway's own shows that its writer still moved; a pong to ours shows nothing.
-            return GapReason.STALLED, max(
-                self._last_frame, self._socket.stream.last_pong_sent or self._opened
-            )
-        return GapReason.GATEWAY, self.last_received
+            moved = max(self._last_frame, self._socket.stream.last_pong_sent or self._opened)
+            return Absence(GapReason.STALLED, moved)
+        return Absence(GapReason.GATEWAY, self.last_received)
 
     async def receive(self) -> list[str | bytes]:
         """See :class:`trio_signal.gateways.Link`."""

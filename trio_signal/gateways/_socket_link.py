@@ -24,6 +24,11 @@ class SocketLink(abc.ABC):
         self._opened = self._last_frame = trio.current_time()
 
     @property
+    def patience(self) -> float:
+        """See :class:`trio_signal.gateways.Link`."""
+        return 0.0
+
+    @property
     def bytes_received(self) -> int:
         """See :class:`trio_signal.gateways.Link`."""
         return self._socket.stream.bytes_received

@@ -1,29 +1,48 @@
 """Chooses among the kinds of gateway, or finds out which there is."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Final, Literal
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, Literal
+
+import trio
 
 from .._continuity import Cursor
-from .._errors import REFUSED_STATUSES, GatewayError, GatewayRefused, LinkLost
+from .._errors import (
+    REFUSED_STATUSES,
+    Certainty,
+    GatewayError,
+    GatewayRefused,
+    LinkLost,
+    RequestFailed,
+    WrongGatewayMode,
+    told,
+)
+from .._operations import Operation, R_co
 from .._outgoing import OutgoingMessage
-from . import Link, SendResult
-from ._requests import HUB_MODE, HttpGateway, Requests
+from . import AttachmentRef, Download, Link, SendResult
+from ._about import CLI_MODE, HUB_MODE
+from ._http_gateway import HttpGateway
+from ._requests import Requests
+from ._send_only import SendOnlyGateway
 from .hub import HubGateway
 from .rest import RestGateway
+from .signal_cli import ReceiveMode, SignalCliGateway
 
 #: The kinds that this version knows.
-GatewayKind = Literal["auto", "rest", "hub"]
+GatewayKind = Literal["auto", "rest", "signal-cli", "hub"]
 
 
 def make_gateway(
     kind: GatewayKind,
     requests: Requests,
-    account: str,
+    account: str | None,
     *,
     ping_interval: float,
     pong_timeout: float,
     max_message_size: int,
+    receive_mode: ReceiveMode,
+    quiet_time: float,
+    receive: bool = True,
     now: Callable[[], int],
 ) -> HttpGateway:
     """Make a gateway of one kind.
@@ -31,73 +50,111 @@ def make_gateway(
     Args:
         kind: which.
         requests: how to reach it.
-        account: whose messages.
-        ping_interval: silence before we ping, in seconds (contract L1).
+        account: whose messages; None for those of every account that signal-cli has.
+        ping_interval: silence before we ping a WebSocket, in seconds (contract L1).
         pong_timeout: silence after that before the link counts as dead, in seconds.
         max_message_size: the largest message taken, in bytes.
+        receive_mode: how signal-cli's daemon was started.
+        quiet_time: how long it says nothing once it has given what it kept, in seconds.
+        receive: whether to open a stream of messages.
         now: tells the time in milliseconds since the epoch.
     """
-    rest = RestGateway(
-        requests,
-        account,
-        ping_interval=ping_interval,
-        pong_timeout=pong_timeout,
-        max_message_size=max_message_size,
-    )
-    hub = HubGateway(
-        requests,
-        account,
-        ping_interval=ping_interval,
-        pong_timeout=pong_timeout,
-        max_message_size=max_message_size,
-        now=now,
-    )
-    if kind == "auto":
-        return AutoGateway(requests, rest, hub)
-    return rest if kind == "rest" else hub
+    kinds: dict[str, HttpGateway] = {
+        "rest": RestGateway(
+            requests,
+            account,
+            ping_interval=ping_interval,
+            pong_timeout=pong_timeout,
+            max_message_size=max_message_size,
+        ),
+        "hub": HubGateway(
+            requests,
+            account,
+            ping_interval=ping_interval,
+            pong_timeout=pong_timeout,
+            max_message_size=max_message_size,
+            now=now,
+        ),
+        "signal-cli": SignalCliGateway(
+            requests,
+            account,
+            receive_mode=receive_mode,
+            quiet_time=quiet_time,
+            max_message_size=max_message_size,
+            now=now,
+        ),
+    }
+    gateway = kinds[kind] if kind != "auto" else AutoGateway(requests, **kinds)
+    if receive:
+        return gateway
+    return SendOnlyGateway(requests, gateway, interval=ping_interval, limit=pong_timeout)
 
 
 class AutoGateway(HttpGateway):
-    """Whichever gateway there is: a hub if it says that it is one. See :class:`trio_signal.gateways.Gateway`.
+    """Whichever gateway there is, by what it says of itself. See :class:`trio_signal.gateways.Gateway`.
 
     It is asked until it has told, or a link has stood; where something hides the answer, it is
     taken for a REST gateway.
 
     Args:
         requests: how to reach it.
-        rest: what to be if there is no hub.
-        hub: what to be if there is one.
+        kinds: what it may be, by name.
     """
 
-    def __init__(self, requests: Requests, rest: RestGateway, hub: HubGateway) -> None:
+    def __init__(self, requests: Requests, **kinds: HttpGateway) -> None:
         super().__init__(requests)
-        self._rest: Final = rest
-        self._hub: Final = hub
-        self._chosen: HttpGateway = rest
+        self._kinds: Final = kinds
+        self._chosen: HttpGateway = kinds["rest"]
+        self._known: Final = trio.Event()
         self._has_stood = False
 
     @asynccontextmanager
     async def connect(self, resume: Cursor | None) -> AsyncGenerator[Link]:
         """See :meth:`HttpGateway.connect`."""
-        if not self._has_stood:
-            self._requests.ask_anew()
-        about = await self._requests.about()
-        hidden = about is None and not self._has_stood
-        status = self._requests.status
-        if about is not None and about.mode == HUB_MODE:
-            self._chosen = self._hub
+        hidden, status = await self._choose(), self._requests.status
         try:
             async with self._chosen.connect(resume) as link:
                 self._has_stood, hidden = True, False
+                self._known.set()
                 yield link
-        except LinkLost as error:
-            if hidden and error.status == 404 and status != 404:
+        except Exception as error:
+            cause = told(error)
+            is_not_found = isinstance(cause, LinkLost) and cause.status == 404
+            if is_not_found or isinstance(cause, WrongGatewayMode):
+                # Another kind may have taken its place.
+                self._requests.forget()
+            if hidden and is_not_found and status != 404:
                 # The 404 behind it would count as final.
                 raise self._unknown(status) from None
             raise
 
+    async def check(self) -> str:
+        """See :meth:`HttpGateway.check`."""
+        await self.find_out()
+        return await self._chosen.check()
+
+    async def find_out(self) -> None:
+        """Ask what it is, for who opens no link; what something hides is taken for REST. A checkpoint.
+
+        Raises:
+            LinkLost: it could not be asked for now.
+        """
+        await self._choose()
+        self._known.set()
+
+    async def _choose(self) -> bool:
+        """Ask what it is; return whether something hides it. A checkpoint."""
+        if not self._has_stood:
+            self._requests.ask_anew()
+        about = await self._requests.about()
+        if about is None:
+            return not self._has_stood
+        self._chosen = self._kinds[_KINDS.get(about.mode, "rest")]
+        self._known.set()
+        return False
+
     def _unknown(self, status: int | None) -> GatewayError:
-        """Return why this may be a hub all the same, if only it told."""
+        """Return why this may be something else all the same, if only it told."""
         words = f"{self._requests.address} does not tell what it is, and is no REST gateway at this path"
         if status is not None and status in REFUSED_STATUSES:
             return GatewayRefused(f"{words}: /v1/about was refused with HTTP {status}", status=status)
@@ -107,3 +164,40 @@ class AutoGateway(HttpGateway):
         """See :meth:`trio_signal.gateways.Gateway.send`."""
         # Nothing is sent before there has been a link, so it is known by now.
         return await self._chosen.send(message)
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        """See :meth:`trio_signal.gateways.Gateway.turn`."""
+        return self._chosen.turn()
+
+    async def operate(self, operation: Operation[R_co], *, account: str | None, limit: float) -> R_co:
+        """See :meth:`trio_signal.gateways.Gateway.operate`."""
+        left = await self._wait_until_known(limit)
+        return await self._chosen.operate(operation, account=account, limit=left)
+
+    async def call(self, what: str, body: object, *, account: str | None, limit: float) -> Any:
+        """See :meth:`trio_signal.gateways.Gateway.call`."""
+        left = await self._wait_until_known(limit)
+        return await self._chosen.call(what, body, account=account, limit=left)
+
+    @asynccontextmanager
+    async def download(
+        self, ref: AttachmentRef, *, account: str | None, limit: float
+    ) -> AsyncGenerator[Download]:
+        """See :meth:`trio_signal.gateways.Gateway.download`."""
+        await self._wait_until_known(limit)
+        async with self._chosen.download(ref, account=account, limit=limit) as download:
+            yield download
+
+    async def _wait_until_known(self, limit: float) -> float:
+        """Wait until it is known what to speak; return how much of ``limit`` is left. A checkpoint."""
+        deadline = trio.current_time() + limit
+        with trio.move_on_at(deadline):
+            await self._known.wait()
+        if not self._known.is_set():
+            error = LinkLost(f"{self._requests.address} could not be asked what it is within {limit:g} s")
+            raise RequestFailed(error, Certainty.NOT_SENT)
+        return deadline - trio.current_time()
+
+
+#: What calls itself so.
+_KINDS: Final[dict[str | None, str]] = {HUB_MODE: "hub", CLI_MODE: "signal-cli"}

@@ -4,21 +4,30 @@ The wire format is described in ``docs/hub-protocol.md``.
 """
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 import trio
 
+from .._contents import Reaction
 from .._continuity import Cursor
 from .._errors import LinkLost, UnknownAccount, WrongGatewayMode
+from .._operations import Operation, R_co, check_attachment_id
 from .._outgoing import OutgoingMessage
 from .._websocket import open_websocket
-from . import SendResult
+from . import AttachmentRef, Download, SendResult
+from ._about import CLI_MODE, HUB_MODE
+from ._calls import Call
+from ._download import open_download
+from ._http_gateway import HttpGateway
 from ._hub_answers import read_hub_answer
 from ._hub_link import HubLink, Oversize
-from ._requests import HUB_MODE, HttpGateway, Requests
+from ._hub_operations import encode_hub_operation, hub_failure, read_hub_operation
+from ._operation_answers import certain_if_only_read, is_success, number_of, parse_call, read_call_answer
+from ._requests import Requests
+from ._rest_requests import encode_message, in_path
 
 #: What the hub writes around a message of the gateway's, and more, in bytes.
 _ROOM: Final = 64 * 1024
@@ -39,7 +48,7 @@ class HubGateway(HttpGateway):
 
     Args:
         requests: how to reach it.
-        account: whose messages.
+        account: whose messages; without one there is no link.
         now: tells the time in milliseconds since the epoch.
         ping_interval: silence before we ping, in seconds (contract L1).
         pong_timeout: silence after that before the link counts as dead, in seconds.
@@ -49,7 +58,7 @@ class HubGateway(HttpGateway):
     def __init__(
         self,
         requests: Requests,
-        account: str,
+        account: str | None,
         *,
         now: Callable[[], int],
         ping_interval: float,
@@ -69,8 +78,9 @@ class HubGateway(HttpGateway):
     async def connect(self, resume: Cursor | None) -> AsyncGenerator[HubLink]:
         """See :meth:`HttpGateway.connect`."""
         requests = self._requests
+        account = number_of(self._account, requests.address)
         if not self._checked:
-            await self._check()
+            await self._check(account)
         headers = await requests.handshake_headers()
         requests.phase = "connecting"
         stream = await requests.open_stream()
@@ -102,22 +112,69 @@ class HubGateway(HttpGateway):
                 'mend the URL, or use gateway="auto" to find out what it is'
             ) from error
 
+    async def check(self) -> str:
+        """See :meth:`HttpGateway.check`."""
+        await trio.lowlevel.checkpoint()
+        account = number_of(self._account, self._requests.address)
+        if not self._checked:
+            await self._check(account)
+        return "/status"
+
     async def send(self, message: OutgoingMessage) -> SendResult:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
-        return await self._requests.send(message, self._account, read_hub_answer, patience=_TURN)
+        return await self._requests.send(
+            lambda: encode_message(message, number_of(self._account, self._requests.address)),
+            lambda answer: read_hub_answer(
+                answer.status,
+                answer.body,
+                recipient=message.recipient,
+                wait=answer.wait,
+                is_reaction=isinstance(message.content, Reaction),
+            ),
+            patience=_TURN,
+        )
 
-    async def _check(self) -> None:
+    async def operate(self, operation: Operation[R_co], *, account: str | None, limit: float) -> R_co:  # noqa: ARG002
+        """See :meth:`trio_signal.gateways.Gateway.operate`. The hub's own client carries it out."""
+        call = encode_hub_operation(operation)
+        with certain_if_only_read(operation):
+            answer = await self._requests.ask(call, limit=limit)
+            return read_hub_operation(operation, answer.status, answer.body)
+
+    async def call(self, what: str, body: object, *, account: str | None, limit: float) -> Any:  # noqa: ARG002
+        """See :meth:`trio_signal.gateways.Gateway.call`. The paths are the hub's own."""
+        answer = await self._requests.ask(parse_call(what, body), limit=limit)
+        if not is_success(answer.status):
+            raise hub_failure(answer.status, answer.body)
+        return read_call_answer(answer.body)
+
+    def download(
+        self,
+        ref: AttachmentRef,
+        *,
+        account: str | None,  # noqa: ARG002
+        limit: float,
+    ) -> AbstractAsyncContextManager[Download]:
+        """See :meth:`trio_signal.gateways.Gateway.download`."""
+        path = f"/v1/attachments/{in_path(check_attachment_id(ref.id))}?place={quote(ref.place, safe='')}"
+        return open_download(self._requests, Call("GET", path), hub_failure, limit=limit)
+
+    async def _check(self, account: str) -> None:
         """Ask whether this is a hub, and one for this account. A checkpoint."""
         await trio.lowlevel.checkpoint()
         address = self._requests.address
         about = await self._requests.about()
+        if about is not None and about.mode == CLI_MODE:
+            raise WrongGatewayMode(
+                f'{address} is signal-cli\'s own daemon and no hub; use gateway="signal-cli" or "auto"'
+            )
         if about is not None and about.mode is not None and about.mode != HUB_MODE:
             raise WrongGatewayMode(
                 f'{address} is a gateway in mode {about.mode!r} and no hub; use gateway="rest" or "auto"'
             )
         status = await self._requests.look_up("/status", _Status)
-        if status is not None and status.account not in (None, self._account):
-            raise UnknownAccount(f"the hub {address} serves {status.account} and not {self._account}")
+        if status is not None and status.account not in (None, account):
+            raise UnknownAccount(f"the hub {address} serves {status.account} and not {account}")
 
 
 def _target(resume: Cursor | None) -> str:

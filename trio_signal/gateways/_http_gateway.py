@@ -1,0 +1,94 @@
+"""What the gateways that are asked over HTTP have in common."""
+
+import abc
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from typing import Any, Final
+
+import trio
+
+from .._continuity import Cursor
+from .._errors import LinkLost
+from .._operations import Operation, R_co
+from .._outgoing import OutgoingMessage
+from . import AttachmentRef, Download, Link, SendResult
+from ._requests import Requests
+
+
+class HttpGateway(abc.ABC):
+    """A gateway that takes sends over HTTP. See :class:`trio_signal.gateways.Gateway`.
+
+    Args:
+        requests: how to reach it.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests: Final = requests
+
+    @property
+    def phase(self) -> str:
+        """See :meth:`trio_signal.gateways.Gateway.phase`."""
+        return self._requests.phase
+
+    @asynccontextmanager
+    async def open_link(self, resume: Cursor | None) -> AsyncGenerator[Link]:
+        """See :meth:`trio_signal.gateways.Gateway.open_link`."""
+        await self._requests.begin()
+        async with self.connect(resume) as link:
+            yield link
+
+    @abc.abstractmethod
+    def connect(self, resume: Cursor | None) -> AbstractAsyncContextManager[Link]:
+        """Connect, with an attempt begun already. See :meth:`trio_signal.gateways.Gateway.open_link`."""
+
+    @abc.abstractmethod
+    async def check(self) -> str:
+        """Ask, once it is not known, whether this gateway can serve this account at all. A checkpoint.
+
+        Returns:
+            The path that a gateway which is well answers with 2xx.
+
+        Raises:
+            LinkLost: it could not be asked for now.
+            PermanentError: it can never succeed like this.
+        """
+
+    @abc.abstractmethod
+    async def send(self, message: OutgoingMessage) -> SendResult:
+        """See :meth:`trio_signal.gateways.Gateway.send`."""
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        """See :meth:`trio_signal.gateways.Gateway.turn`. Requests may overlap unless one says otherwise."""
+        return nullcontext()
+
+    @abc.abstractmethod
+    async def operate(self, operation: Operation[R_co], *, account: str | None, limit: float) -> R_co:
+        """See :meth:`trio_signal.gateways.Gateway.operate`."""
+
+    @abc.abstractmethod
+    async def call(self, what: str, body: object, *, account: str | None, limit: float) -> Any:
+        """See :meth:`trio_signal.gateways.Gateway.call`."""
+
+    @abc.abstractmethod
+    def download(
+        self, ref: AttachmentRef, *, account: str | None, limit: float
+    ) -> AbstractAsyncContextManager[Download]:
+        """See :meth:`trio_signal.gateways.Gateway.download`."""
+
+    @property
+    def can_renew_credentials(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.can_renew_credentials`."""
+        return self._requests.credentials.can_renew
+
+    async def renew_credentials(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.renew_credentials`."""
+        renewed = False
+        # The attempt that follows asks again and says what is wrong.
+        with suppress(LinkLost):
+            renewed = await self._requests.credentials.renew()
+        await trio.lowlevel.checkpoint()
+        return renewed
+
+    async def aclose(self) -> None:
+        """See :meth:`trio_signal.gateways.Gateway.aclose`."""
+        await self._requests.aclose()
