@@ -12,6 +12,7 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trio_signal import (
     Certainty,
+    ClientClosed,
     ConfigurationError,
     Dropped,
     DropReason,
@@ -35,11 +36,16 @@ from trio_signal._outgoing import (
     enter_buffer,
     expire,
     hold,
+    is_decided,
     is_held,
     is_new,
     is_waiting,
+    keep_outcome,
+    leave_to_next,
+    on_decided,
     on_done,
     settle,
+    tell,
     was_in_buffer,
 )
 
@@ -98,12 +104,19 @@ class Pair:
         self.clock = Clock()
         self.message = OutgoingMessage(PEER, "hello", deadline=deadline, clock=self.clock)
         self.model = Model()
-        self.told: list[tuple[OutgoingMessage, Outcome | None, bool]] = []
+        self.decided: list[bool] = []
+        self.told: list[tuple[OutgoingMessage, Outcome | None]] = []
+        on_decided(self.message, self.decide)
         on_done(self.message, self.tell)
+
+    def decide(self, message: OutgoingMessage) -> None:
+        assert message is self.message
+        assert self.told == []
+        self.decided.append(was_in_buffer(message))
 
     def tell(self, message: OutgoingMessage, outcome: Outcome) -> None:
         assert message.outcome is outcome
-        self.told.append((message, outcome, was_in_buffer(message)))
+        self.told.append((message, outcome))
 
     def check(self) -> None:
         message, model = self.message, self.model
@@ -113,10 +126,9 @@ class Pair:
         assert is_new(message) == (model.phase == "new")
         assert is_waiting(message) == (model.phase == "waiting")
         assert is_held(message) == (model.phase == "held")
-        # One outcome, told once, and who is told can still see where the message was.
-        assert self.told == (
-            [] if model.outcome is None else [(message, model.outcome, model.left_from == "waiting")]
-        )
+        # One outcome, told once, and whoever hears of the decision can still see where the message was.
+        assert self.told == ([] if model.outcome is None else [(message, model.outcome)])
+        assert self.decided == ([] if model.outcome is None else [model.left_from == "waiting"])
 
 
 def tick(pair: Pair) -> None:
@@ -305,6 +317,69 @@ def test_everybody_who_asked_is_told_once_and_in_order() -> None:
     settle(message, SENT)
     message.withdraw()
     assert told == [(0, SENT), (1, SENT), (2, SENT)]
+
+
+# --- With a store an outcome is decided first, and told once it is kept. ---
+
+
+@pytest.mark.contract("O1", "O2", "D1")
+async def test_an_outcome_is_told_only_once_it_is_kept(autojump_clock: MockClock) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    kept: list[Outcome] = []
+    told: list[Outcome] = []
+    seen: list[None] = []
+    keep_outcome(message, lambda _, outcome: kept.append(outcome))
+    on_done(message, lambda _, outcome: told.append(outcome))
+    enter_buffer(message)
+    assert message.withdraw()
+    assert kept == [Dropped(DropReason.WITHDRAWN)]
+    assert is_decided(message)
+    assert not is_waiting(message)
+    assert not message.withdraw()
+    assert [message.outcome] == [None]
+    with trio.move_on_after(5) as waiting, pytest.raises(MessageDropped):
+        await message.wait()
+    assert waiting.cancelled_caught
+    tell(message, lambda: seen.append(None))
+    assert told == kept
+    assert seen == []
+    with pytest.raises(MessageDropped, match="withdrawn"):
+        await message.wait()
+    assert message.outcome == Dropped(DropReason.WITHDRAWN)
+    assert seen == [None]
+
+
+def test_what_has_no_outcome_cannot_be_told() -> None:
+    with pytest.raises(AssertionError, match="no outcome"):
+        tell(OutgoingMessage(PEER, "hello"))
+
+
+@pytest.mark.contract("C5", "D1")
+async def test_what_is_left_to_the_next_process_has_no_outcome_in_this_one(autojump_clock: MockClock) -> None:
+    message = OutgoingMessage(PEER, "hello")
+    enter_buffer(message)
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(ClientClosed, match="the next process sends it"):
+                await message.wait()
+
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        assert leave_to_next(message)
+    assert not message.withdraw()
+    assert not drop(message, DropReason.CLOSED)
+    assert message.outcome is None
+    assert not is_waiting(message)
+
+
+def test_what_is_being_written_or_done_is_not_left_to_the_next_process() -> None:
+    message = OutgoingMessage(PEER, "hello")
+    hold(message)
+    assert begin_writing(message)
+    assert not leave_to_next(message)
+    settle(message, SENT)
+    assert not leave_to_next(message)
 
 
 # --- wait() ---
@@ -631,3 +706,28 @@ def test_statistics_taken_do_not_change_afterwards() -> None:
     before = ledger.statistics()
     ledger.enter(Dropped(DropReason.CLOSED))
     assert (before.pending, before.dropped) == (2, {})
+
+
+def test_a_message_with_an_outcome_is_in_no_buffer_any_more() -> None:
+    message = OutgoingMessage(PEER, "hello", clock=Clock())
+    enter_buffer(message)
+    places: list[bool] = []
+    on_decided(message, lambda decided: places.append(was_in_buffer(decided)))
+    drop(message, DropReason.WITHDRAWN)
+    # Whoever is told of the decision still sees where it was.
+    assert places == [True]
+    assert not was_in_buffer(message)
+
+
+def test_an_id_is_a_text() -> None:
+    with pytest.raises(ConfigurationError, match=r"^id: "):
+        OutgoingMessage(PEER, "hello", id=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("reason", DropReason)
+def test_a_drop_says_what_it_is(reason: DropReason) -> None:
+    assert str(MessageDropped(reason)) == f"the message was dropped: {reason.value}"
+
+
+def test_an_empty_message_costs_as_much_as_is_written_down() -> None:
+    assert OutgoingMessage(PEER, RemoteDelete(5)).size == 512

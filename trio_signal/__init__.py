@@ -24,14 +24,21 @@ from ._errors import (
     ObserverLagged,
     PermanentError,
     Reason,
+    RecordedError,
     RequestFailed,
     SignalError,
+    StoreDamaged,
+    StoreError,
+    StoreForeign,
+    StoreFull,
+    StoreInUse,
+    StoreTooNew,
     TooManyUnacknowledged,
     UnknownAccount,
     Unsupported,
     WrongGatewayMode,
 )
-from ._inbox import ChallengeRequired, InboxStatistics
+from ._inbox import ChallengeRequired, InboxStatistics, MessageSettled
 from ._linking import link_device
 from ._opening import open_signal_client
 from ._operations import Contact, Group, GroupPermissions
@@ -52,6 +59,7 @@ from ._states import VALID_TRANSITIONS, Backoff, ConnectionState, ReconnectionMa
 from ._status import StateChange, StateChanges
 from ._streams import EventStream, MessageStream
 from ._wire import Attachment
+from .store import Store
 
 __version__ = "0.1.0"
 
@@ -90,6 +98,7 @@ __all__ = [
     "MessageBuffer",
     "MessageDropped",
     "MessageKind",
+    "MessageSettled",
     "MessageStream",
     "ObserverLagged",
     "Outcome",
@@ -104,6 +113,7 @@ __all__ = [
     "ReceiveStatistics",
     "ReceivedMessage",
     "ReconnectionManager",
+    "RecordedError",
     "RemoteDelete",
     "RequestFailed",
     "SendFailed",
@@ -112,6 +122,13 @@ __all__ = [
     "SignalError",
     "StateChange",
     "StateChanges",
+    "Store",
+    "StoreDamaged",
+    "StoreError",
+    "StoreForeign",
+    "StoreFull",
+    "StoreInUse",
+    "StoreTooNew",
     "Target",
     "Text",
     "TooManyUnacknowledged",

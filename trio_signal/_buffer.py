@@ -26,6 +26,8 @@ from ._outgoing import (
     is_new,
     is_past_deadline,
     is_waiting,
+    leave_to_next,
+    on_decided,
     on_done,
     was_in_buffer,
 )
@@ -70,10 +72,16 @@ class MessageBuffer:
             ``"drop_oldest"`` drops from the front until it fits, ``"drop_newest"`` drops
             it, ``"error"`` raises :class:`BufferFull`, ``"wait"`` makes :meth:`put` wait
             (and :meth:`enqueue`, which cannot wait, raise :class:`BufferFull`).
+        restored: how many messages an earlier process leaves to it, beyond all bounds.
     """
 
     def __init__(
-        self, max_size: int = 100, *, max_bytes: int = 16 * 1024 * 1024, overflow: Overflow = "drop_oldest"
+        self,
+        max_size: int = 100,
+        *,
+        max_bytes: int = 16 * 1024 * 1024,
+        overflow: Overflow = "drop_oldest",
+        restored: int = 0,
     ) -> None:
         check_choice("overflow", overflow, Overflow)
         self.max_size: Final = check_count("buffer_size", max_size)
@@ -81,9 +89,13 @@ class MessageBuffer:
         self.overflow: Final[Overflow] = overflow
         # Dead messages (withdrawn, expired) stay in the channel until their turn or until it is full. With
         # room for as many dead as live ones, clearing them out costs O(1) a message in the long run.
-        self._send, self._receive = trio.open_memory_channel[OutgoingMessage](2 * max_size)
+        self._capacity: Final = 2 * (max_size + restored)
+        self._send, self._receive = trio.open_memory_channel[OutgoingMessage](self._capacity)
         self._live = 0
         self._bytes = 0
+        # What has room but is not written down yet, so is not in the buffer.
+        self._promised = 0
+        self._promised_bytes = 0
         self._deadlines: list[tuple[float, int, OutgoingMessage]] = []
         self._counter = itertools.count()
         self._ledger = Ledger()
@@ -152,22 +164,8 @@ class MessageBuffer:
             BufferFull: there is no room, by policy ``"error"`` or ``"wait"``.
             ClientClosed: the buffer was closed.
         """
-        self._check(message)
-        if self._is_late(message):
-            return
-        while not self._fits(message):
-            if self.overflow == "drop_oldest":
-                self._drop_oldest()
-                continue
-            if self.overflow == "drop_newest":
-                self._accept(message)
-                drop(message, DropReason.OVERFLOW)
-                return
-            raise BufferFull(
-                f"{self._live} messages ({self._bytes} bytes) wait already, and there is no room"
-            )
-        self._accept(message)
-        self._append(message)
+        if self._admit_nowait(message):
+            self.enter(message)
 
     async def put(self, message: OutgoingMessage) -> None:
         """Accept a message; with policy ``"wait"``, wait for room, in turn.
@@ -178,21 +176,61 @@ class MessageBuffer:
             BufferFull: as :meth:`put_nowait`, by policy ``"error"``.
             ClientClosed: the buffer was closed, perhaps while waiting.
         """
+        if await self.admit(message):
+            self.enter(message)
+
+    async def admit(self, message: OutgoingMessage) -> bool:
+        """Promise a message its room, so that it can be written down before it is accepted.
+
+        What was promised must be given to :meth:`enter` or to :meth:`release`. A checkpoint. Cancelling
+        while waiting leaves the message unaccepted.
+
+        Returns:
+            Whether there is room. False: it was accepted and dropped at once, by policy
+            ``"drop_newest"`` or because its deadline has passed.
+
+        Raises:
+            BufferFull: as :meth:`put_nowait`, by policy ``"error"``.
+            ClientClosed: the buffer was closed, perhaps while waiting.
+        """
         await trio.lowlevel.checkpoint()
-        if self.overflow != "wait":
-            self.put_nowait(message)
-            return
+        if self.overflow in ("error", "drop_newest"):
+            return self._admit_nowait(message)
         async with self._turn:
             self._check(message)
-            while not (self._is_late(message) or self._fits(message)):
+            while not (self._is_late(message) or self._can_promise(message)):
                 # Room comes when something leaves, and when the next message in the buffer expires.
                 changed = self._changed
                 with trio.move_on_at(min(message.deadline, self._next_deadline())):
                     await changed.wait()
                 self._check(message)
-            if message.outcome is None:
-                self._accept(message)
-                self._append(message)
+            return is_new(message) and self._promise(message)
+
+    def enter(self, message: OutgoingMessage) -> None:
+        """Take in a message that has been promised its room. Never waits.
+
+        Raises:
+            ClientClosed: the buffer was closed since; release the room.
+        """
+        if self._closed:
+            raise _closed()
+        self.release(message)
+        # By policy "drop_oldest" only now: nothing is to be dropped for a message that then does not come.
+        while not self._fits(message) and self.overflow == "drop_oldest":
+            self._drop_oldest()
+        self._accept(message)
+        self._append(message)
+
+    def release(self, message: OutgoingMessage) -> None:
+        """Take the promise back."""
+        self._promised -= 1
+        self._promised_bytes -= message.size
+        self._notify()
+
+    def restore(self, message: OutgoingMessage) -> None:
+        """Take in a message that an earlier process has accepted, whatever room there is."""
+        self._accept(message)
+        self._append(message)
 
     async def take(self) -> OutgoingMessage:
         """Wait for the oldest live message and take it.
@@ -223,9 +261,18 @@ class MessageBuffer:
         for message in self.drain():
             drop(message, reason)
 
+    def leave_all(self) -> None:
+        """Leave every waiting message to the next process."""
+        for message in self.drain():
+            leave_to_next(message)
+
+    def take_over(self, message: OutgoingMessage) -> None:
+        """Count a message as accepted that an earlier process has accepted and begun to send."""
+        self._accept(message)
+
     def _check(self, message: OutgoingMessage) -> None:
         if self._closed:
-            raise ClientClosed("the client has been closed and takes no more messages")
+            raise _closed()
         if not is_new(message):
             raise ConfigurationError("message", "it has been in a buffer before; make a new one")
         if message.size > self.max_bytes:
@@ -233,6 +280,36 @@ class MessageBuffer:
                 "text",
                 f"the message takes {message.size} bytes, which is over the whole buffer's {self.max_bytes}",
             )
+
+    def _admit_nowait(self, message: OutgoingMessage) -> bool:
+        """Promise a message its room, or drop it, or refuse it."""
+        self._check(message)
+        if self._is_late(message):
+            return False
+        if self._can_promise(message):
+            return self._promise(message)
+        if self.overflow == "drop_newest":
+            self._accept(message)
+            drop(message, DropReason.OVERFLOW)
+            return False
+        raise BufferFull(f"{self._live} messages ({self._bytes} bytes) wait already, and there is no room")
+
+    def _can_promise(self, message: OutgoingMessage) -> bool:
+        if self.overflow == "drop_oldest":
+            # The oldest make room for it, but what is on its way in must be bounded too.
+            live, size = 0, 0
+        else:
+            self._expire()
+            live, size = self._live, self._bytes
+        return (
+            live + self._promised < self.max_size
+            and size + self._promised_bytes + message.size <= self.max_bytes
+        )
+
+    def _promise(self, message: OutgoingMessage) -> bool:
+        self._promised += 1
+        self._promised_bytes += message.size
+        return True
 
     def _fits(self, message: OutgoingMessage) -> bool:
         self._expire()
@@ -257,7 +334,8 @@ class MessageBuffer:
     def _accept(self, message: OutgoingMessage) -> None:
         """Take responsibility for a message: from here on it ends in an outcome."""
         self._ledger.accepted += 1
-        on_done(message, self._settled)
+        on_decided(message, self._decided)
+        on_done(message, self._told)
 
     def _append(self, message: OutgoingMessage) -> None:
         enter_buffer(message)
@@ -265,7 +343,7 @@ class MessageBuffer:
         self._bytes += message.size
         if message.deadline != math.inf:
             heapq.heappush(self._deadlines, (message.deadline, next(self._counter), message))
-        if self._receive.statistics().current_buffer_used == 2 * self.max_size:
+        if self._receive.statistics().current_buffer_used == self._capacity:
             self._clear_out()
         # A waiting receiver gets the message now, though its task runs later. In between the message must not
         # count as being in the buffer, or making room for the next one would look for it here in vain.
@@ -304,16 +382,22 @@ class MessageBuffer:
         self._bytes -= message.size
         self._notify()
 
-    def _settled(self, message: OutgoingMessage, outcome: Outcome) -> None:
-        """Book the outcome of a message, wherever it was."""
+    def _decided(self, message: OutgoingMessage) -> None:
         if was_in_buffer(message):
             self._leave(message)
+
+    def _told(self, message: OutgoingMessage, outcome: Outcome) -> None:
+        """Book the outcome of a message, wherever it was."""
         self._ledger.enter(outcome)
         _log(message.id, outcome)
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+
+
+def _closed() -> ClientClosed:
+    return ClientClosed("the client has been closed and takes no more messages")
 
 
 def _log(message_id: str, outcome: Outcome) -> None:

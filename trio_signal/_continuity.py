@@ -139,5 +139,8 @@ class DuplicateFilter:
         self._seen.add(key)
         return True
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._seen
+
     def __len__(self) -> int:
         return len(self._order)

@@ -11,6 +11,13 @@
     ├── TooManyUnacknowledged   acknowledge what was taken before taking more
     ├── MessageDropped          what ``OutgoingMessage.wait()`` raises for ``Dropped``
     ├── SendFailed              what ``OutgoingMessage.wait()`` raises for ``Failed``
+    ├── StoreError              the store on disk: the message says what to do; nothing was overwritten
+    │   ├── StoreInUse          another process, or another client of this one, has it open
+    │   ├── StoreDamaged        it cannot be read: move it away, or bring a copy back
+    │   ├── StoreTooNew         a newer trio_signal has written it: upgrade
+    │   ├── StoreForeign        it is another account's, or another program's: name another file
+    │   └── StoreFull           the disk is full: make room and call again
+    ├── RecordedError           an error that an earlier process met, as its store has kept it
     └── GatewayError            the gateway, or the way to it
         ├── LinkLost            the connection ended or could not be made: it is retried
         ├── GatewayRefused      HTTP 401 or 403: give other credentials
@@ -82,6 +89,30 @@ class TooManyUnacknowledged(SignalError):
             "acknowledge it, or open the client with a larger inbox_size or inbox_bytes"
         )
         self.count = count
+
+
+class StoreError(SignalError):
+    """The store on disk cannot be used, or could not be written. What it held is as it was."""
+
+
+class StoreInUse(StoreError):
+    """The store is open already, in another process or in another client of this one."""
+
+
+class StoreDamaged(StoreError):
+    """The store cannot be read. Nothing of it was changed."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer version."""
+
+
+class StoreForeign(StoreError):
+    """The store belongs to another account, or the file to another program."""
+
+
+class StoreFull(StoreError):
+    """The disk has no room. What was accepted before stays."""
 
 
 class Reason(enum.StrEnum):
@@ -173,6 +204,20 @@ class FailedRecipient:
     reason: str
     retry_after: float | None = None
     challenge_token: str | None = None
+
+
+class RecordedError(SignalError):
+    """An error that an earlier process met, as the store has kept it.
+
+    Attributes:
+        kind: the name of its class there, such as ``"AnswerError"``.
+        failed: whom the message did not reach and why, where the gateway told.
+    """
+
+    def __init__(self, text: str, kind: str, *, failed: tuple[FailedRecipient, ...] = ()) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.failed = failed
 
 
 class AnswerError(GatewayError):

@@ -12,6 +12,7 @@ from ._checks import check_count
 from ._continuity import Gap, GapReason, Position
 from ._envelopes import ReceivedMessage, Undecodable
 from ._errors import ConfigurationError
+from ._outgoing import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,25 @@ class ChallengeRequired:
     paused_for: float
 
 
-Event = ReceivedMessage | Undecodable | Gap | ChallengeRequired
+@dataclass(frozen=True, slots=True)
+class MessageSettled:
+    """What became of a message that an earlier process had accepted into the store.
+
+    Attributes:
+        message_id: the ``id=`` that it was given, or its random one.
+        recipient: who it was for.
+        account: whose it was, for a client that serves all accounts of a gateway.
+        outcome: ``Sent``, ``Dropped`` or ``Failed``; an error in it is a :class:`RecordedError` if it
+            was decided by the earlier process.
+    """
+
+    message_id: str
+    recipient: str
+    account: str | None
+    outcome: Outcome
+
+
+Event = ReceivedMessage | Undecodable | Gap | ChallengeRequired | MessageSettled
 
 #: What an item costs beside its raw bytes, roughly.
 _OVERHEAD: Final = 512
@@ -228,7 +247,12 @@ class Inbox:
         )
 
     def _must_be_told(self, item: Event) -> bool:
-        """A challenge is no message that a gap could stand for; one of them is let in however full it is."""
+        """Say whether it is let in however full it is, being no message that a gap could stand for.
+
+        Of outcomes there are no more than an earlier process had accepted; of challenges one is enough.
+        """
+        if isinstance(item, MessageSettled):
+            return True
         return isinstance(item, ChallengeRequired) and not any(
             isinstance(entry.item, ChallengeRequired) for entry in self._entries
         )

@@ -1,36 +1,110 @@
 """The seam to what must survive: accepted messages, the cursor, the duplicate filter.
 
 The client keeps nothing else that a restart should not forget, and reaches it only
-through :class:`Journal`. :class:`MemoryJournal` forgets everything with the process; a
-store on disk stands in its place without a change to the tasks.
+through :class:`Journal`. :class:`MemoryJournal` forgets everything with the process; the
+store on disk (:mod:`trio_signal.store`) stands in its place without a change to the tasks.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
+from ._contents import Content
 from ._continuity import Cursor, DuplicateFilter
-from ._outgoing import Outcome, OutgoingMessage
+from ._inbox import Event, MessageSettled
+from ._outgoing import OutgoingMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A message that an earlier process has accepted and that has no outcome yet.
+
+    Attributes:
+        message: it, as an object of this process.
+        begun: when an attempt began of which nobody knows what came of it, in milliseconds since the
+            epoch; None if nothing of it can have left.
+        attempts: how many attempts have begun.
+    """
+
+    message: OutgoingMessage
+    begun: int | None
+    attempts: int
 
 
 class Journal(Protocol):
     """What the client writes down as it goes."""
 
-    async def accept(self, message: OutgoingMessage) -> None:
-        """Write down a message before it enters the buffer. A checkpoint; cancelled, it was not accepted."""
+    @property
+    def survives(self) -> bool:
+        """Whether another process goes on where this one ends."""
         ...
 
-    def forget(self, message: OutgoingMessage) -> None:
-        """Strike out a message that the buffer did not take after all."""
+    @property
+    def waiting(self) -> int:
+        """How many messages :meth:`restore` gives at most."""
         ...
 
-    def settle(self, message: OutgoingMessage, outcome: Outcome) -> None:
-        """Write down the outcome that a message now has."""
+    def restore(self, report: Callable[[MessageSettled], None]) -> Sequence[Restored]:
+        """Hand over what an earlier process has left. Once, before anything else.
+
+        Args:
+            report: called with each outcome that nobody has heard of for certain: of what was settled
+                before, now; of what is handed over, when it is settled.
+
+        Returns:
+            The messages that wait for this process, in the order of acceptance.
+        """
+        ...
+
+    async def prepare(self, content: Content) -> Content:
+        """Return the content as it is to be written down. A checkpoint; cancelling is safe.
+
+        Raises:
+            ConfigurationError: a file of it cannot be copied.
+            StoreError: nor can it be written.
+        """
+        ...
+
+    def discard(self, content: Content) -> None:
+        """Forget content that was prepared for a message which was not accepted."""
+        ...
+
+    async def accept(self, message: OutgoingMessage, enter: Callable[[OutgoingMessage], None]) -> None:
+        """Write a message down, and then have it ``enter`` the buffer, in the order of these calls.
+
+        A checkpoint; cancelled, it was not accepted.
+
+        Args:
+            message: a new one, whose content :meth:`prepare` gave.
+            enter: what is called, once at most.
+
+        Raises:
+            ConfigurationError: a message of this id is written down, and has no outcome yet.
+            StoreError: it could not be written down, and was not accepted.
+            ClientClosed: ``enter`` raised it.
+        """
+        ...
+
+    async def begin(self, message: OutgoingMessage) -> None:
+        """Write down that it may leave from now on. A checkpoint.
+
+        Returns only once that is so, or once the message has its outcome, by its deadline for instance.
+        Cancelled, it may be written down all the same; :meth:`unsent` takes it back.
+        """
+        ...
+
+    def unsent(self, message: OutgoingMessage) -> None:
+        """Write down that nothing of it has left after all, and it waits for another attempt."""
         ...
 
     def is_new(self, key: Hashable) -> bool:
         """Remember a received message's key; say whether it was unknown until now."""
+        ...
+
+    def done_with(self, event: Event) -> None:
+        """Write down that the application has taken, or acknowledged, an event."""
         ...
 
     @property
@@ -42,27 +116,63 @@ class Journal(Protocol):
         """Write down how far the application has come."""
         ...
 
+    async def run(self, cursor: Callable[[], Cursor | None]) -> None:
+        """Do what must be done while the client runs; cancelling is safe. A checkpoint.
+
+        Args:
+            cursor: tells how far the application has come; asked now and then, for time passes too.
+        """
+        ...
+
+    async def aclose(self, *, in_order: bool) -> None:
+        """Write down what is left; cancelled by the caller's deadline, then it tells what is lost.
+
+        Args:
+            in_order: whether the client's block was left normally.
+        """
+        ...
+
 
 class MemoryJournal:
     """A journal that ends with the process."""
+
+    survives = False
+    waiting = 0
 
     def __init__(self, cursor: Cursor | None = None) -> None:
         self._cursor = cursor
         self._duplicates = DuplicateFilter()
 
-    async def accept(self, message: OutgoingMessage) -> None:  # noqa: ARG002
+    def restore(self, report: Callable[[MessageSettled], None]) -> Sequence[Restored]:  # noqa: ARG002
+        """See :meth:`Journal.restore`. There is nothing."""
+        return ()
+
+    async def prepare(self, content: Content) -> Content:
+        """See :meth:`Journal.prepare`. It stays as it is."""
+        await trio.lowlevel.checkpoint()
+        return content
+
+    def discard(self, content: Content) -> None:
+        """See :meth:`Journal.discard`."""
+
+    async def accept(self, message: OutgoingMessage, enter: Callable[[OutgoingMessage], None]) -> None:
         """See :meth:`Journal.accept`. The buffer holds the message, so there is nothing to write."""
         await trio.lowlevel.checkpoint()
+        enter(message)
 
-    def forget(self, message: OutgoingMessage) -> None:
-        """See :meth:`Journal.forget`. There is nothing to strike out."""
+    async def begin(self, message: OutgoingMessage) -> None:  # noqa: ARG002
+        """See :meth:`Journal.begin`. Whoever ends with the message need not know."""
+        await trio.lowlevel.checkpoint()
 
-    def settle(self, message: OutgoingMessage, outcome: Outcome) -> None:
-        """See :meth:`Journal.settle`. The message holds its outcome, so there is nothing to write."""
+    def unsent(self, message: OutgoingMessage) -> None:
+        """See :meth:`Journal.unsent`."""
 
     def is_new(self, key: Hashable) -> bool:
         """See :meth:`Journal.is_new`."""
         return self._duplicates.is_new(key)
+
+    def done_with(self, event: Event) -> None:
+        """See :meth:`Journal.done_with`."""
 
     @property
     def cursor(self) -> Cursor | None:
@@ -72,3 +182,11 @@ class MemoryJournal:
     def advance(self, cursor: Cursor) -> None:
         """See :meth:`Journal.advance`."""
         self._cursor = cursor
+
+    async def run(self, cursor: Callable[[], Cursor | None]) -> None:  # noqa: ARG002
+        """See :meth:`Journal.run`. There is nothing to do."""
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self, *, in_order: bool) -> None:  # noqa: ARG002
+        """See :meth:`Journal.aclose`. There is nothing to write."""
+        await trio.lowlevel.checkpoint()

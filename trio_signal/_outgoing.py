@@ -6,20 +6,26 @@ Theory of operation
 A message is always in one phase::
 
     NEW ──▶ WAITING ──taken──▶ HELD ◀──────▶ WRITING
-     │         │                │               │
+     │         │ └───────────┬──┤               │
+     │         │           KEPT │               │
      └─────────┴────────────────┴──── DONE ◀────┘
 
 - NEW: not accepted yet.
 - WAITING: in the buffer. Nothing of it has left.
 - HELD: in the send task's slot, between attempts. Nothing of it is leaving now.
 - WRITING: being sent. Only the send task may end this.
-- DONE: it has its outcome, for good.
+- DONE: its outcome is decided, for good.
+- KEPT: the client was closed; it stays in the store, accepted, and the next process sends it.
 
 A message may be withdrawn, or expire, while WAITING or HELD, never while WRITING:
 nobody can call a letter back that is half through the slot. A message that was
 attempted with an unknown result and is to be tried again carries that result as its
 ``doubt``; if it is then dropped, the doubt is its outcome, because "dropped" would
 claim that nobody got it.
+
+An outcome is decided first and told afterwards. Without a store that is one step; with one
+the outcome is committed in between, so that what somebody was told is never told otherwise
+after a kill. What was decided is in no queue any more and is never written again, told or not.
 
 All changes of phase are made by the functions at the end of this file.
 """
@@ -36,7 +42,7 @@ import trio
 
 from ._checks import check_type
 from ._contents import Content, Text
-from ._errors import Certainty, ConfigurationError, FailedRecipient, GatewayError, SignalError
+from ._errors import Certainty, ClientClosed, ConfigurationError, FailedRecipient, GatewayError, SignalError
 from ._recipients import check_recipient
 
 
@@ -126,6 +132,7 @@ class _Phase(enum.Enum):
     HELD = enum.auto()
     WRITING = enum.auto()
     DONE = enum.auto()
+    KEPT = enum.auto()
 
 
 @final
@@ -146,8 +153,12 @@ class OutgoingMessage:
     __slots__ = (
         "_clock",
         "_doubt",
+        "_is_told",
+        "_keep",
         "_news",
+        "_on_decided",
         "_on_done",
+        "_on_seen",
         "_outcome",
         "_phase",
         "account",
@@ -180,7 +191,11 @@ class OutgoingMessage:
         self._outcome: Outcome | None = None
         self._doubt: Failed | None = None
         self._news = trio.Event()
+        self._is_told = False
+        self._on_decided: list[Callable[[OutgoingMessage], None]] = []
         self._on_done: list[Callable[[OutgoingMessage, Outcome], None]] = []
+        self._keep: Callable[[OutgoingMessage, Outcome], None] | None = None
+        self._on_seen: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         """Show the id and what became of it, never the text or the recipient."""
@@ -197,6 +212,11 @@ class OutgoingMessage:
         """What became of it; None while that is open. Never changes once given."""
         if self.deadline != math.inf:
             expire(self)
+        if not self._is_told:
+            return None
+        if self._on_seen is not None:
+            seen, self._on_seen = self._on_seen, None
+            seen()
         return self._outcome
 
     async def wait(self) -> Sent:
@@ -207,9 +227,14 @@ class OutgoingMessage:
         Raises:
             MessageDropped: it was given up before anything of it left.
             SendFailed: it was attempted; ``certainty`` says whether it may have arrived.
+            ClientClosed: the client was closed; its store keeps the message, and the next process sends it.
         """
         await trio.lowlevel.checkpoint()
         while (outcome := self.outcome) is None:
+            if self._phase is _Phase.KEPT:
+                raise ClientClosed(
+                    "the client was closed; the message is kept, and the next process sends it"
+                )
             # While it is written, or not accepted yet, the deadline has no say; news comes when that ends.
             limit = self.deadline if self._phase in (_Phase.WAITING, _Phase.HELD) else math.inf
             with trio.move_on_at(limit):
@@ -225,7 +250,8 @@ class OutgoingMessage:
 
         Returns:
             Whether it was taken back. Its outcome is then ``Dropped("withdrawn")``, or
-            ``Failed("unknown")`` if an earlier attempt may have delivered it.
+            ``Failed("unknown")`` if an earlier attempt may have delivered it; with a store, once
+            that is written down, and a process killed before then may leave the message to the next.
         """
         return drop(self, DropReason.WITHDRAWN)
 
@@ -248,25 +274,41 @@ def is_new(message: OutgoingMessage) -> bool:
     return message._phase is _Phase.NEW and message._outcome is None
 
 
+def is_decided(message: OutgoingMessage) -> bool:
+    """Say whether it has its outcome, told or not, expiring it first if its time has come."""
+    expire(message)
+    return message._outcome is not None
+
+
 def enter_buffer(message: OutgoingMessage) -> None:
     """Move from NEW to WAITING."""
     message._phase = _Phase.WAITING
-    _tell(message)
+    _wake(message)
 
 
 def is_waiting(message: OutgoingMessage) -> bool:
     """Say whether the message is live in a buffer, expiring it first if its time has come."""
-    return message.outcome is None and message._phase is _Phase.WAITING
+    return not is_decided(message) and message._phase is _Phase.WAITING
 
 
 def is_held(message: OutgoingMessage) -> bool:
     """Say whether the message is live and between attempts, expiring it first if its time has come."""
-    return message.outcome is None and message._phase is _Phase.HELD
+    return not is_decided(message) and message._phase is _Phase.HELD
+
+
+def on_decided(message: OutgoingMessage, callback: Callable[[OutgoingMessage], None]) -> None:
+    """Call back, synchronously and in the order of asking, when the message's outcome is decided."""
+    message._on_decided.append(callback)
 
 
 def on_done(message: OutgoingMessage, callback: Callable[[OutgoingMessage, Outcome], None]) -> None:
-    """Call back, synchronously and in the order of asking, when the message gets its outcome."""
+    """Call back, synchronously and in the order of asking, when the message's outcome is told."""
     message._on_done.append(callback)
+
+
+def keep_outcome(message: OutgoingMessage, keep: Callable[[OutgoingMessage, Outcome], None]) -> None:
+    """Have ``keep`` called when the outcome is decided; whatever it is must then be given to :func:`tell`."""
+    message._keep = keep
 
 
 def hold(message: OutgoingMessage, doubt: Failed | None = None) -> None:
@@ -275,10 +317,20 @@ def hold(message: OutgoingMessage, doubt: Failed | None = None) -> None:
         raise AssertionError(f"{message} is done and must not be tried again")
     message._phase = _Phase.HELD
     message._doubt = doubt or message._doubt
-    _tell(message)
+    _wake(message)
 
 
-def _tell(message: OutgoingMessage) -> None:
+def put_in_doubt(message: OutgoingMessage, doubt: Failed) -> None:
+    """Note that an earlier process has attempted it, with this result."""
+    message._doubt = doubt
+
+
+def is_in_doubt(message: OutgoingMessage) -> bool:
+    """Say whether an attempt was made of which nobody knows what came of it."""
+    return message._doubt is not None
+
+
+def _wake(message: OutgoingMessage) -> None:
     """Have whoever waits look again."""
     news, message._news = message._news, trio.Event()
     news.set()
@@ -286,32 +338,55 @@ def _tell(message: OutgoingMessage) -> None:
 
 def begin_writing(message: OutgoingMessage) -> bool:
     """Move from HELD to WRITING, unless the message has expired or was withdrawn."""
-    if message.outcome is not None:
+    if is_decided(message):
         return False
     message._phase = _Phase.WRITING
     return True
 
 
 def settle(message: OutgoingMessage, outcome: Outcome) -> None:
-    """Give the message its one outcome and tell whoever waits."""
+    """Decide the message's one outcome, and tell it as soon as it is kept."""
     if message._outcome is not None:
         raise AssertionError(f"{message} has an outcome already")
     if isinstance(outcome, Failed) and message._doubt is not None:
         # Whatever the last attempt came to, an earlier one may have been delivered.
         outcome = Failed(outcome.error, Certainty.UNKNOWN)
     message._outcome = outcome
-    _tell(message)
-    for callback in message._on_done:
-        callback(message, outcome)
+    for callback in message._on_decided:
+        callback(message)
     # Only now: the callbacks still want to know where the message was.
     message._phase = _Phase.DONE
+    if message._keep is None:
+        tell(message)
+    else:
+        message._keep(message, outcome)
+
+
+def tell(message: OutgoingMessage, on_seen: Callable[[], None] | None = None) -> None:
+    """Tell the decided outcome to whoever waits; ``on_seen`` is called once somebody has looked at it."""
+    if message._outcome is None:
+        raise AssertionError(f"{message} has no outcome that could be told")
+    message._is_told = True
+    message._on_seen = on_seen
+    _wake(message)
+    for callback in message._on_done:
+        callback(message, message._outcome)
 
 
 def drop(message: OutgoingMessage, reason: DropReason) -> bool:
     """Give up a message that is not being written; say whether this call did so."""
-    if message._outcome is not None or message._phase is _Phase.WRITING:
+    if message._outcome is not None or message._phase in (_Phase.WRITING, _Phase.KEPT):
         return False
     settle(message, message._doubt or Dropped(reason))
+    return True
+
+
+def leave_to_next(message: OutgoingMessage) -> bool:
+    """Move to KEPT a message of which nothing is leaving now; say whether it is so."""
+    if message._outcome is not None or message._phase is _Phase.WRITING:
+        return False
+    message._phase = _Phase.KEPT
+    _wake(message)
     return True
 
 
@@ -327,7 +402,7 @@ def expire(message: OutgoingMessage) -> None:
 
 
 def was_in_buffer(message: OutgoingMessage) -> bool:
-    """Say, from inside an ``on_done`` callback, whether the message was still in its buffer."""
+    """Say, from inside an ``on_decided`` callback, whether the message was still in its buffer."""
     return message._phase is _Phase.WAITING
 
 

@@ -8,7 +8,7 @@ import trio
 
 from ._continuity import Gap
 from ._envelopes import MessageKind, ReceivedMessage, Undecodable
-from ._inbox import Event, Inbox
+from ._inbox import ChallengeRequired, Event, Inbox
 
 _logger: Final = logging.getLogger("trio_signal.client")
 
@@ -19,9 +19,9 @@ DEFAULT_KINDS: Final = frozenset({MessageKind.MESSAGE})
 class EventStream:
     """An iterator over everything that arrives. See :meth:`SignalClient.events`."""
 
-    def __init__(self, inbox: Inbox, on_taken: Callable[[], None]) -> None:
+    def __init__(self, inbox: Inbox, on_done_with: Callable[[Event], None]) -> None:
         self._inbox: Final = inbox
-        self._on_taken: Final = on_taken
+        self._on_done_with: Final = on_done_with
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -37,14 +37,15 @@ class EventStream:
             event = await self._inbox.take()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
-        self._on_taken()
+        if not self._inbox.acknowledges:
+            self._on_done_with(event)
         return event
 
     def pass_over(self, event: Event) -> None:
         """Count an event as done with that nobody is given, where events must be acknowledged."""
         if self._inbox.acknowledges:
             self._inbox.acknowledge(event)
-            self._on_taken()
+            self._on_done_with(event)
 
 
 class MessageStream:
@@ -73,6 +74,6 @@ class MessageStream:
                 _logger.warning("messages may be missing: %s", event)
             elif isinstance(event, Undecodable):
                 _logger.warning("a frame could not be understood and was passed over: %s", event.reason)
-            else:
+            elif isinstance(event, ChallengeRequired):
                 _logger.warning("Signal wants a challenge solved before it takes more messages")
             self._events.pass_over(event)

@@ -1,0 +1,302 @@
+"""The client's journal on a store: see :class:`trio_signal._journal.Journal`."""
+
+import hashlib
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import msgspec
+import trio
+
+from .._contents import Content
+from .._continuity import Cursor, DuplicateFilter
+from .._envelopes import ReceivedMessage
+from .._errors import Certainty, ConfigurationError, StoreDamaged
+from .._inbox import Event, MessageSettled
+from .._journal import Restored
+from .._outgoing import Failed, Outcome, OutgoingMessage, is_in_doubt, keep_outcome, tell
+from .._receiver import WallClock
+from ._batch import MessageState, Past, StoredMessage
+from ._codec import decode_content, decode_outcome, encode_content, encode_outcome
+from ._files import FileCopies, absolute
+from ._keeper import Keeper, Runner
+
+#: How often it is written down that time has passed without an event, in seconds.
+_CURSOR_INTERVAL: Final = 10.0
+
+#: Outcomes that nobody has looked at; the store keeps no more than these.
+_MAX_UNSEEN: Final = 1_000
+
+#: Bytes of a received message's digest.
+_DIGEST: Final = 16
+
+_encode_key: Final = msgspec.msgpack.Encoder().encode
+
+
+class StoreJournal:
+    """Writes down what the client does, and knows what an earlier one has written.
+
+    Args:
+        keeper: the writer of an open store.
+        past: what was found in it.
+        cursor: how far the application has come, if the store does not know.
+        copies: where attachments are copied to; None to refer to the files as they are.
+        wall: tells the time of day.
+        run: how blocking work is run.
+        receives: whether anything is received; if not, the cursor stays where it is.
+
+    Attributes:
+        keeper: the writer.
+    """
+
+    survives = True
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        past: Past,
+        *,
+        cursor: Cursor | None,
+        copies: FileCopies | None,
+        wall: WallClock,
+        run: Runner,
+        receives: bool,
+    ) -> None:
+        self.keeper: Final = keeper
+        self._copies: Final = copies
+        self._wall: Final = wall
+        self._run: Final = run
+        self._receives: Final = receives
+        self._cursor = (past.cursor or cursor) if receives else None
+        self._next_sequence = past.next_sequence
+        self._duplicates: Final = DuplicateFilter()
+        for key in past.keys:
+            self._duplicates.is_new(key)
+        #: How messages without an outcome stand in the store, and what they are called.
+        self._open: Final[dict[OutgoingMessage, StoredMessage]] = {}
+        self._ids: Final[set[tuple[str | None, str]]] = set()
+        #: Sequences of outcomes that are decided and not committed, and of those that nobody has looked at.
+        self._untold: Final[set[int]] = set()
+        self._unseen: Final[dict[int, None]] = {}
+        #: The events that tell of earlier outcomes, by identity, until the application is done with them.
+        self._events: Final[dict[int, tuple[MessageSettled, int]]] = {}
+        self._past: Final = past.messages
+        self._report: Callable[[MessageSettled], None] | None = None
+        #: The message that began last, and what ends the wait for that to be committed.
+        self._beginning: tuple[OutgoingMessage, trio.Event] | None = None
+        self._from_before: Final[set[OutgoingMessage]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """See :attr:`trio_signal._journal.Journal.waiting`."""
+        return sum(stored.outcome is None for stored in self._past)
+
+    def restore(self, report: Callable[[MessageSettled], None]) -> list[Restored]:
+        """See :meth:`trio_signal._journal.Journal.restore`."""
+        self._report = report
+        restored = map(self._restore, self._past)
+        return [message for message in restored if message is not None]
+
+    async def prepare(self, content: Content) -> Content:
+        """See :meth:`trio_signal._journal.Journal.prepare`."""
+        await trio.lowlevel.checkpoint()
+        if self._copies is None:
+            return absolute(content)
+        copied = content
+        copies = self._copies
+
+        def copy() -> None:
+            nonlocal copied
+            copied = copies.copy(content)
+
+        await self._run(copy)
+        return copied
+
+    def discard(self, content: Content) -> None:
+        """See :meth:`trio_signal._journal.Journal.discard`."""
+        if self._copies is not None:
+            self.keeper.do_afterwards(partial(self._copies.release, content))
+
+    async def accept(self, message: OutgoingMessage, enter: Callable[[OutgoingMessage], None]) -> None:
+        """See :meth:`trio_signal._journal.Journal.accept`."""
+        name = message.account, message.id
+        if name in self._ids:
+            raise ConfigurationError("id", f"a message {message.id!r} is in the store and has no outcome yet")
+        stored = StoredMessage(
+            self._next_sequence,
+            message.id,
+            message.account,
+            message.recipient,
+            encode_content(message.content),
+            self._wall_deadline(message),
+        )
+        self._next_sequence += 1
+        entered = False
+
+        def on_kept() -> None:
+            nonlocal entered
+            enter(message)
+            entered = True
+
+        self._take_charge(message, stored)
+        try:
+            await self.keeper.accept(stored, on_kept)
+        finally:
+            if not entered:
+                self._open.pop(message)
+                self._ids.discard(name)
+
+    async def begin(self, message: OutgoingMessage) -> None:
+        """See :meth:`trio_signal._journal.Journal.begin`."""
+        stored = self._open.get(message)
+        if stored is None:
+            await trio.lowlevel.checkpoint()
+            return
+        attempts = stored.attempts + 1
+        self._put(
+            message, replace(stored, state=MessageState.WRITING, begun=self._wall.now(), attempts=attempts)
+        )
+        kept = trio.Event()
+        self._beginning = message, kept
+        self.keeper.call_when_kept(kept.set)
+        with trio.move_on_at(message.deadline):
+            await kept.wait()
+
+    def unsent(self, message: OutgoingMessage) -> None:
+        """See :meth:`trio_signal._journal.Journal.unsent`."""
+        stored = self._open.get(message)
+        if stored is not None and stored.state is MessageState.WRITING and not is_in_doubt(message):
+            self._put(message, replace(stored, state=MessageState.WAITING))
+
+    def is_new(self, key: Hashable) -> bool:
+        """See :meth:`trio_signal._journal.Journal.is_new`."""
+        return self._duplicates.is_new(_digest(key))
+
+    def done_with(self, event: Event) -> None:
+        """See :meth:`trio_signal._journal.Journal.done_with`."""
+        if isinstance(event, MessageSettled):
+            _, sequence = self._events.pop(id(event), (event, None))
+            if sequence is not None:
+                self.keeper.strike(sequence)
+        elif isinstance(event, ReceivedMessage):
+            key = event.duplicate_key
+            # What comes with a number is known by that, and its key was never asked for.
+            if key is not None and (digest := _digest(key)) in self._duplicates:
+                self.keeper.put_key(digest)
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """See :attr:`trio_signal._journal.Journal.cursor`."""
+        return self._cursor
+
+    def advance(self, cursor: Cursor) -> None:
+        """See :meth:`trio_signal._journal.Journal.advance`."""
+        if self._receives and cursor != self._cursor:
+            self._cursor = cursor
+            self.keeper.put_cursor(cursor)
+
+    async def run(self, cursor: Callable[[], Cursor | None]) -> None:
+        """See :meth:`trio_signal._journal.Journal.run`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.keeper.run)
+            while True:
+                await trio.sleep(_CURSOR_INTERVAL)
+                if (reached := cursor()) is not None:
+                    self.advance(reached)
+
+    async def aclose(self, *, in_order: bool) -> None:
+        """See :meth:`trio_signal._journal.Journal.aclose`."""
+        if in_order:
+            # Whoever wants to know what became of them has them in hand.
+            for sequence in (*self._unseen, *self._untold):
+                self.keeper.strike(sequence)
+            self._unseen.clear()
+        await self.keeper.aclose()
+
+    def _restore(self, stored: StoredMessage) -> Restored | None:
+        """Make a stored message anew, or report what became of it."""
+        outcome: Outcome | None = None
+        message: OutgoingMessage | None = None
+        begun = stored.begun if stored.state is MessageState.WRITING else None
+        try:
+            if stored.outcome is not None:
+                outcome = decode_outcome(stored.outcome)
+            else:
+                message = OutgoingMessage(
+                    stored.recipient,
+                    decode_content(stored.content),
+                    account=stored.account,
+                    id=stored.id,
+                    deadline=self._trio_deadline(stored.deadline),
+                )
+        except ValueError as error:
+            damage = StoreDamaged(f"message {stored.id!r} cannot be read from the store: {error}")
+            # Of an outcome that cannot be read nobody knows what it was.
+            known = stored.outcome is None and begun is None
+            outcome = Failed(damage, Certainty.NOT_SENT if known else Certainty.UNKNOWN)
+            done = replace(stored, content=b"", state=MessageState.DONE, outcome=encode_outcome(outcome))
+            self.keeper.put(done)
+        if message is None:
+            if outcome is not None:
+                self._tell_of(stored, outcome)
+            return None
+        self._from_before.add(message)
+        self._take_charge(message, stored)
+        return Restored(message, begun, stored.attempts)
+
+    def _take_charge(self, message: OutgoingMessage, stored: StoredMessage) -> None:
+        self._open[message] = stored
+        self._ids.add((message.account, message.id))
+        keep_outcome(message, self._settle)
+
+    def _put(self, message: OutgoingMessage, stored: StoredMessage) -> None:
+        self._open[message] = stored
+        self.keeper.put(stored)
+
+    def _settle(self, message: OutgoingMessage, outcome: Outcome) -> None:
+        """Write an outcome down, and tell it once that is done."""
+        stored = self._open.pop(message)
+        self._ids.discard((message.account, message.id))
+        if self._beginning is not None and self._beginning[0] is message:
+            self._beginning[1].set()
+        encoded = encode_outcome(outcome)
+        self.keeper.put(replace(stored, content=b"", state=MessageState.DONE, outcome=encoded))
+        self.discard(message.content)
+        if message not in self._from_before:
+            self._untold.add(stored.sequence)
+        told = partial(self._tell, message, stored, outcome)
+        self.keeper.call_when_kept(told, at_latest_tried=True)
+
+    def _tell(self, message: OutgoingMessage, stored: StoredMessage, outcome: Outcome) -> None:
+        if message in self._from_before:
+            self._from_before.discard(message)
+            tell(message)
+            self._tell_of(stored, outcome)
+            return
+        self._untold.discard(stored.sequence)
+        self._unseen[stored.sequence] = None
+        if len(self._unseen) > _MAX_UNSEEN:
+            del self._unseen[next(iter(self._unseen))]
+        tell(message, partial(self._note_seen, stored.sequence))
+
+    def _tell_of(self, stored: StoredMessage, outcome: Outcome) -> None:
+        event = MessageSettled(stored.id, stored.recipient, stored.account, outcome)
+        self._events[id(event)] = event, stored.sequence
+        if self._report is not None:
+            self._report(event)
+
+    def _note_seen(self, sequence: int) -> None:
+        if self._unseen.pop(sequence, sequence) is None:
+            self.keeper.strike(sequence)
+
+    def _wall_deadline(self, message: OutgoingMessage) -> int | None:
+        return None if message.deadline == math.inf else self._wall.at(message.deadline)
+
+    def _trio_deadline(self, deadline: int | None) -> float:
+        return math.inf if deadline is None else trio.current_time() + (deadline - self._wall.now()) / 1000
+
+
+def _digest(key: Hashable) -> bytes:
+    return hashlib.blake2b(_encode_key(key), digest_size=_DIGEST).digest()
