@@ -165,6 +165,7 @@ def test_subjects_that_are_names(subject: str) -> None:
     assert authenticator().check(token(but(sub=subject))).subject == subject
 
 
+@pytest.mark.threat("T8")
 def test_keys_that_a_header_names_are_never_looked_at() -> None:
     own = encoded(OTHER_KEY.encode())
     header = HEADER | {
@@ -299,18 +300,21 @@ CLAIMS = {
 }
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H9")
 @pytest.mark.parametrize("what", MALFORMED.values(), ids=MALFORMED.keys())
 def test_what_is_no_token_is_refused_with_one_word(what: object) -> None:
     assert refused(what)
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H9")
 @pytest.mark.parametrize("what", FORGED.values(), ids=FORGED.keys())
 def test_what_was_not_signed_as_agreed_is_refused_with_one_word(what: str) -> None:
     assert refused(what)
 
 
+@pytest.mark.threat("T10")
 @pytest.mark.contract("H9")
 @pytest.mark.parametrize("claims", CLAIMS.values(), ids=CLAIMS.keys())
 def test_a_token_whose_claims_do_not_hold_is_refused_with_one_word(claims: object) -> None:
@@ -349,6 +353,7 @@ def test_the_leeway_holds_to_the_very_moment(leeway: float) -> None:
         assert [holds(at, **later) for at in moments] == [False, True, True]
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H9")
 @pytest.mark.parametrize("algorithm", get_args(Algorithm))
 @pytest.mark.parametrize("other", get_args(Algorithm))
@@ -405,6 +410,7 @@ _VALID = {
 }
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H9")
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
@@ -583,6 +589,7 @@ def test_an_empty_audience_means_nothing() -> None:
             call()
 
 
+@pytest.mark.threat("T14")
 @pytest.mark.contract("H9")
 def test_nothing_that_is_secret_shows(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
@@ -639,6 +646,7 @@ def test_a_key_file_that_cannot_be_used_is_named(name: str, words: str, tmp_path
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.threat("T11")
 def test_a_secret_that_others_can_read_is_warned_of_and_a_public_key_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -661,6 +669,7 @@ def test_a_secret_that_others_can_read_is_warned_of_and_a_public_key_is_not(
 # --- tickets ---
 
 
+@pytest.mark.threat("T10")
 @pytest.mark.contract("H9")
 def test_a_ticket_is_good_once() -> None:
     tickets = Tickets(clock=Clock())
@@ -699,6 +708,7 @@ def test_over_the_limit_the_oldest_goes_and_memory_is_bounded() -> None:
     assert len(tickets._waiting) == 3
 
 
+@pytest.mark.threat("T10")
 def test_tickets_differ_and_cannot_be_guessed_from_what_is_kept() -> None:
     tickets = Tickets(clock=Clock())
     issued = {tickets.issue(IDENTITY) for _ in range(500)}

@@ -144,6 +144,7 @@ async def test_who_leaves_takes_nobody_along(autojump_clock: MockClock) -> None:
         assert (await staying.ask("/status")).status == 200
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H7")
 async def test_a_flood_of_strangers_does_not_keep_out_who_has_a_token(autojump_clock: MockClock) -> None:
     async with open_hub(limits=limits(max_pending=10)) as scene, trio.open_nursery() as nursery:
@@ -167,6 +168,7 @@ async def test_a_flood_of_strangers_does_not_keep_out_who_has_a_token(autojump_c
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H7")
 async def test_a_crowd_from_one_address_costs_nobody_else_a_place(mock_clock: MockClock) -> None:
     """Even who is slow to show a token stays: those leave first of whom there are most."""

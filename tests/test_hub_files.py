@@ -124,6 +124,7 @@ async def test_http_1_0_gets_what_has_a_known_length(autojump_clock: MockClock) 
 # --- which file ---
 
 
+@pytest.mark.threat("T7")
 @pytest.mark.parametrize(
     ("name", "asked"),
     [

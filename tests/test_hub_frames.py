@@ -14,6 +14,8 @@ from trio_signal import Cursor, Gap, GapReason, LinkLost, Reason, Undecodable, W
 from trio_signal._continuity import MAX_NUMBER, Position
 from trio_signal.gateways import Note, Numbered
 from trio_signal.gateways._hub_frames import HubFrames
+from trio_signal.gateways._hub_wire import is_of_newer_kind
+from trio_signal.hub import HubLimits
 
 NOW: Final = 1_000_000
 EPOCH: Final = "this"
@@ -802,3 +804,16 @@ def test_no_frame_raises_anything_but_the_end_of_the_link(
         # Each becomes a cursor sooner or later, which is checked again when it is given back.
         if item.position is not None:
             Cursor(item.time, item.position.epoch, item.position.sequence)
+
+
+def test_before_the_hello_the_hubs_own_heartbeat_is_expected() -> None:
+    assert HubFrames(None).heartbeat_interval == HubLimits().heartbeat_interval
+
+
+@pytest.mark.parametrize(
+    "kind", ["hello", "message", "gap", "heartbeat", "token_expiring", "goodbye", "direct"]
+)
+def test_of_a_kind_that_is_known_no_frame_is_passed_over_because_it_cannot_be_read(kind: str) -> None:
+    frame = json.dumps({"type": kind, "sequence_number": "no number"})
+    assert not is_of_newer_kind(frame)
+    assert is_of_newer_kind(frame.replace(kind, f"new_{kind}"))

@@ -273,6 +273,7 @@ ATTACKS: Final[dict[str, Attack]] = {
 }
 
 
+@pytest.mark.threat("T9")
 @pytest.mark.contract("H7", "H11")
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_it_costs_this_connection_only_and_within_a_stated_time(
@@ -360,6 +361,7 @@ async def test_who_reads_a_byte_a_second_is_sent_away(
                         break
 
 
+@pytest.mark.threat("T9")
 @pytest.mark.contract("H7", "H11")
 async def test_who_does_not_read_while_much_comes_is_sent_away_at_once(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
@@ -494,6 +496,7 @@ async def crowd(scene: Scene, count: int) -> list[Visitor]:
     return visitors
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H7")
 async def test_a_thousand_connections_that_say_nothing_keep_nobody_out(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture

@@ -208,6 +208,7 @@ async def test_an_answer_without_content_says_nothing_about_it(autojump_clock: M
     assert not {"content-length", "content-type", "transfer-encoding"} & first.headers.keys()
 
 
+@pytest.mark.threat("T14")
 @pytest.mark.contract("H9")
 def test_what_is_shown_of_requests_and_answers_holds_no_secrets() -> None:
     request = Request(
@@ -419,6 +420,7 @@ REFUSED: Final = {
 }
 
 
+@pytest.mark.threat("T13")
 @pytest.mark.contract("H7")
 @pytest.mark.parametrize("fault", REFUSED)
 async def test_what_is_wrong_is_refused_in_words_and_ends_the_connection(
@@ -449,6 +451,7 @@ async def send_pieces(peer: MemoryStream, data: bytes, size: int) -> None:
         pass  # Refused early.
 
 
+@pytest.mark.threat("T14")
 @pytest.mark.contract("H9")
 @pytest.mark.parametrize(
     "data",
@@ -490,6 +493,7 @@ async def test_what_cannot_become_http_is_refused_without_waiting_for_more(
     assert serving.ended_at == 0
 
 
+@pytest.mark.threat("T13")
 @pytest.mark.parametrize("value", ["a\r\nX: y", "a\nb", "a\0", "a\N{EURO SIGN}"])
 async def test_a_header_of_our_own_cannot_smuggle_another(value: str, autojump_clock: MockClock) -> None:
     peer, connection = link()
@@ -1267,6 +1271,7 @@ def in_virtual_time(main: Callable[[], Awaitable[None]]) -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
+@pytest.mark.threat("T1")
 @pytest.mark.contract("H7")
 @settings(max_examples=400)
 @given(plan=PEERS, window=st.sampled_from([16, 1000, 64 * KIB]), large=st.booleans())

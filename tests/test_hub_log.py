@@ -14,6 +14,7 @@ from trio_signal import ConfigurationError, Gap, GapReason
 from trio_signal.hub import _protocol
 from trio_signal.hub._pages import Hole, LogEntry, Page
 from trio_signal.hub.log import LogStatistics, MessageLog
+from trio_signal.store._batch import LogPast, LogRow
 
 EXPIRED, OVERWRITTEN, EPOCH_CHANGED = GapReason.EXPIRED, GapReason.OVERWRITTEN, GapReason.EPOCH_CHANGED
 
@@ -828,6 +829,342 @@ def test_who_was_away_for_less_than_what_is_covered_misses_nothing() -> None:
                 assert log.since(position).gap is None
             elif clock.now - when <= 8.5:
                 assert log.since(position).gap is not None
+
+
+# --- drafts: numbered, and not to be seen before they are on disk ---
+
+
+def seen(log: MessageLog) -> tuple[Any, ...]:
+    """Everything that anybody can learn of a log."""
+    page, figures = log.since(0), log.statistics()
+    return log.head, log.oldest, log.epoch, page, log.since(log.head), figures
+
+
+@pytest.mark.contract("H1")
+def test_a_draft_has_its_number_and_nobody_sees_it() -> None:
+    log, clock = whole()
+    before = seen(log)
+    first = log.draft(b'{"a":1}', timestamp=11)
+    second = log.draft_gap(Gap(GapReason.GATEWAY, 5, 9), timestamp=12)
+    assert (first.sequence, second.sequence) == (6, 7)
+    assert first.body == b'{"type":"message","sequence_number":6,"timestamp":11,"data":{"a":1}}'
+    assert json.loads(second.body)["sequence_number"] == 7
+    assert seen(log) == before
+    assert log.since(6).gap == log.since(7).gap == ANOTHER_NUMBERING
+    assert log.drafts == 2
+    assert log.draft_bytes == len(first.body) + len(second.body) + 2 * OVERHEAD
+    clock.now += 5.0
+    published = log.publish(7)
+    assert [entry.body for entry in published] == [first.body, second.body]
+    assert log.since(5).messages == published
+    assert (log.head, log.drafts, log.draft_bytes) == (7, 0, 0)
+
+
+@pytest.mark.contract("H1")
+def test_drafts_become_visible_in_their_order_as_far_as_they_may() -> None:
+    log = MessageLog(clock=Clock())
+    assert log.publish(5) == ()
+    bodies = [log.draft(b"%d" % n, timestamp=0).body for n in range(5)]
+    assert log.publish(0) == ()
+    assert [entry.sequence for entry in log.publish(2)] == [1, 2]
+    assert log.publish(1) == ()
+    assert (log.head, log.drafts) == (2, 3)
+    assert log.draft(b"5", timestamp=0).sequence == 6
+    assert [entry.sequence for entry in log.publish(99)] == [3, 4, 5, 6]
+    assert [entry.body for entry in log.since(0).messages][:5] == bodies
+
+
+@pytest.mark.contract("H1")
+def test_nothing_overtakes_a_draft() -> None:
+    log = MessageLog(clock=Clock())
+    log.draft(b"1", timestamp=0)
+    with pytest.raises(ValueError, match="1 drafts come before it"):
+        log.append(b"2", timestamp=0)
+    with pytest.raises(ValueError, match="1 drafts come before it"):
+        log.append_gap(Gap(GapReason.GATEWAY, 0, 1), timestamp=0)
+    log.publish(1)
+    assert log.append(b"2", timestamp=0).sequence == 2
+
+
+@pytest.mark.contract("H6")
+def test_an_entry_ages_from_when_it_could_be_seen() -> None:
+    """Otherwise who was away for less than what is covered would lack what came while the disk was full."""
+    log, clock = new()
+    log.draft(b"1", timestamp=0)
+    clock.now += 10 * AGE
+    [entry] = log.publish(1)
+    assert entry.time == clock.now
+    clock.now += AGE
+    assert numbers(log.since(0)) == [1]
+    clock.now += 0.5
+    assert numbers(log.since(0)) == []
+
+
+@pytest.mark.contract("H4")
+def test_what_a_restart_may_ask_for_is_no_more_than_the_log_keeps() -> None:
+    log, clock = appended(4, max_messages=5)
+    assert log.oldest_with(5) == 1
+    assert log.oldest_with(6) == 2
+    assert log.oldest_with(9) == 5
+    clock.now += AGE - 1.5  # 1 and 2 are too old
+    assert log.oldest_with(5) == 3
+    assert log.oldest_with(9) == 5
+    clock.now += AGE
+    assert log.oldest_with(5) == 5, "nothing but the new one"
+
+
+# --- a past ---
+
+WALL = 1_700_000_000_000
+
+
+def rows(*ages: float, first: int = 1) -> tuple[LogRow, ...]:
+    """Make entries that came so many seconds before WALL."""
+    return tuple(
+        LogRow(number, WALL - round(age * 1000), _protocol.message(number, 0, b"%d" % number))
+        for number, age in enumerate(ages, first)
+    )
+
+
+def resumed(
+    *ages: float,
+    first: int = 1,
+    continues: bool = True,
+    wall: int = WALL,
+    head: int | None = None,
+    **options: Any,
+) -> World:
+    clock = Clock()
+    given_: dict[str, Any] = {"max_age": AGE, "clock": clock}
+    log = MessageLog(**(given_ | options))
+    kept = rows(*ages, first=first)
+    end = first + len(ages) - 1 if head is None else head
+    log.resume(LogPast("old", end, kept, continues), wall=wall)
+    return World(log, clock)
+
+
+@pytest.mark.contract("H3", "H4", "H6")
+def test_a_log_goes_on_where_its_past_ended() -> None:
+    log, clock = resumed(30, 20, 10, first=7)
+    assert (log.epoch, log.head, log.oldest, log.is_new) == ("old", 9, 7, False)
+    assert [entry.body for entry in log.since(6, epoch="old").messages] == [
+        r.body for r in rows(0, 0, 0, first=7)
+    ]
+    assert log.since(6, epoch="old").gap is None
+    assert log.since(3, epoch="old").gap == Hole(EXPIRED, 4, 6)
+    assert log.append(b"1", timestamp=0).sequence == 10
+    clock.now += AGE - 30
+    assert log.oldest == 7
+    clock.now += 0.5
+    assert log.oldest == 8
+    assert log.statistics().expired == 1
+
+
+@pytest.mark.contract("H3")
+def test_what_may_lack_something_goes_on_under_a_new_name_and_keeps_what_there_is() -> None:
+    for epoch in (None, "old"):
+        log, clock = resumed(30, 20, 10, first=7, continues=False, epoch=epoch)
+        assert log.epoch != "old"
+        assert len(log.epoch) >= 16
+        page = log.since(9, epoch="old")
+        assert (page.gap, numbers(page), page.epoch) == (ANOTHER_NUMBERING, [7, 8, 9], log.epoch)
+        assert log.append(b"1", timestamp=0).sequence == 10
+        assert covered(World(log, clock)) == 0.0, "nobody knows what was offered last"
+
+
+@pytest.mark.contract("H3")
+def test_the_name_in_the_store_is_the_name() -> None:
+    assert resumed(1.0, epoch="mine").log.epoch == "old"
+
+
+@pytest.mark.contract("H4", "H5")
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_past_of_which_nothing_is_kept_still_counts(continues: bool) -> None:
+    log, clock = resumed(head=41, continues=continues)
+    assert (log.head, log.oldest, log.since(41).gap) == (41, 42, None)
+    assert log.since(40).gap == Hole(EXPIRED, 41, 41)
+    assert covered(World(log, clock)) == 0.0
+    assert log.append(b"1", timestamp=0).sequence == 42
+    assert numbers(log.since(41)) == [42]
+
+
+@pytest.mark.contract("H3")
+def test_a_past_in_which_nothing_was_numbered_is_as_good_as_none() -> None:
+    log, _ = resumed()
+    assert (log.epoch, log.head, log.oldest, log.is_new) == ("old", 0, 1, True)
+
+
+@pytest.mark.parametrize("number", ["append", "draft"])
+def test_a_log_with_something_in_it_takes_no_past(number: str) -> None:
+    log = MessageLog()
+    getattr(log, number)(b"1", timestamp=0)
+    with pytest.raises(ConfigurationError, match="log: one that goes on from a store must be new"):
+        log.resume(LogPast("old", 1, rows(1), continues=True), wall=WALL)
+    assert log.epoch != "old"
+
+
+@pytest.mark.parametrize(
+    ("ages", "expected"),
+    [
+        ((300, 200, 50, 0), (50, 0)),  # what is too old has gone while nobody was there
+        ((300, 200), ()),
+        ((100, 100.001), (100, 100)),  # nothing counts as older than what came before it
+        ((101, 50, 99), (50, 50)),
+        ((-500, -10, -90), (0, 0, 0)),  # the clock was set back since: never negative
+        ((-500, 40), (0, 0)),
+        ((40, -500, 30), (40, 0, 0)),  # it was wrong for a while
+    ],
+)
+@pytest.mark.contract("H6")
+def test_ages_over_a_restart_are_told_by_the_time_of_day(
+    ages: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    log, clock = resumed(*ages)
+    entries = log.since(0).messages
+    assert [round(clock.now - entry.time, 6) for entry in entries] == list(expected)
+    assert log.head == len(ages)
+    assert log.statistics().expired == len(ages) - len(expected)
+    clock.now += AGE + 1
+    assert log.since(0).messages == (), "nothing lives longer than max_age from here"
+
+
+@pytest.mark.contract("H6")
+def test_the_log_s_clock_may_be_younger_than_what_it_keeps() -> None:
+    clock = Clock(0.0)
+    log = MessageLog(max_age=AGE, clock=clock)
+    log.resume(LogPast("old", 2, rows(90, 10), continues=True), wall=WALL)
+    assert numbers(log.since(0)) == [1, 2]
+    clock.now = 10.5
+    assert numbers(log.since(0)) == [2]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "reason"),
+    [
+        ({"max_messages": 3}, [8, 9, 10], OVERWRITTEN),
+        ({"max_messages": 1}, [10], OVERWRITTEN),
+        ({"max_messages": 10}, list(range(1, 11)), None),
+        ({"max_bytes": 3 * (OVERHEAD + 70)}, [8, 9, 10], OVERWRITTEN),
+        ({"max_bytes": 1}, [], OVERWRITTEN),
+        ({"max_age": 4.5}, [7, 8, 9, 10], EXPIRED),
+        ({"max_age": 0.5}, [], EXPIRED),
+    ],
+)
+@pytest.mark.contract("H4", "H6")
+def test_bounds_that_were_changed_between_the_runs_hold(
+    options: dict[str, Any], expected: list[int], reason: GapReason | None
+) -> None:
+    log, _ = resumed(*range(10, 0, -1), **options)
+    page = log.since(0, epoch="old")
+    assert numbers(page) == expected
+    assert (page.head, page.oldest) == (10, 11 - len(expected))
+    assert page.gap == (None if reason is None else Hole(reason, 1, 10 - len(expected)))
+    assert log.statistics().bytes == sum(len(entry.body) + OVERHEAD for entry in page.messages)
+    assert log.append(b"1", timestamp=0).sequence == 11
+
+
+@pytest.mark.contract("R4")
+def test_why_something_is_gone_is_guessed_from_what_is_left() -> None:
+    assert resumed(3, 2, 1, first=5, max_messages=3).log.since(0).gap == Hole(OVERWRITTEN, 1, 4)
+    assert resumed(3, 2, 1, first=5, max_messages=4).log.since(0).gap == Hole(EXPIRED, 1, 4)
+
+
+@pytest.mark.contract("H6")
+def test_what_a_resumed_log_covers() -> None:
+    assert covered(resumed(30, 20, 10)) == 30.0
+    assert covered(resumed(30, 20, 10, first=7)) == 30.0
+    assert covered(resumed(30, 20, 10, max_messages=2)) == 30.0
+    assert covered(resumed(200, 150)) == AGE, "nothing came since"
+    assert covered(resumed()) == 0.0
+
+
+# --- any history of runs ---
+
+
+class Restarts(RuleBasedStateMachine):
+    """A log that is killed again and again, and the disk behind it, which is behind by some drafts."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.wall = WALL
+        #: What is on disk: the name of the numbering, and entries.
+        self.epoch: str | None = None
+        self.disk: list[LogRow] = []
+        self.head = 0
+        #: What was given to the disk and is not there yet.
+        self.underway: list[tuple[LogRow, int]] = []
+        #: What anybody was ever offered.
+        self.offered: dict[tuple[str, int], bytes] = {}
+        self.start(10, continues=True)
+
+    def start(self, max_messages: int, *, continues: bool) -> None:
+        self.clock = Clock(0.0)
+        self.log = MessageLog(max_messages=max_messages, max_age=AGE, clock=self.clock)
+        self.max_messages = max_messages
+        self.underway = []
+        if self.epoch is not None:
+            past = LogPast(self.epoch, self.head, tuple(self.disk), continues)
+            self.log.resume(past, wall=self.wall)
+            assert (self.log.epoch == self.epoch) == continues
+            assert self.log.head == self.head
+        self.reader = (self.log.epoch, self.log.head)
+
+    @rule(gap=st.booleans(), count=st.integers(1, 4))
+    def number(self, gap: bool, count: int) -> None:
+        for _ in range(count):
+            if gap:
+                draft = self.log.draft_gap(Gap(GapReason.GATEWAY, 0, 1), timestamp=self.wall)
+            else:
+                draft = self.log.draft(b'"%d"' % self.wall, timestamp=self.wall)
+            oldest = self.log.oldest_with(draft.sequence)
+            self.underway.append((LogRow(draft.sequence, self.wall, draft.body), oldest))
+
+    @rule(count=st.integers(1, 8), offer=st.booleans())
+    def commit(self, count: int, offer: bool) -> None:
+        done, self.underway = self.underway[:count], self.underway[count:]
+        if done:
+            self.epoch = self.log.epoch
+            self.head = done[-1][0].sequence
+            self.disk = [
+                row for row in [*self.disk, *(row for row, _ in done)] if row.sequence >= done[-1][1]
+            ]
+        if offer:
+            self.log.publish(self.head)
+
+    @rule(seconds=st.sampled_from([1, 30, 100, 101]))
+    def wait(self, seconds: int) -> None:
+        self.clock.now += seconds
+        self.wall += 1000 * seconds
+
+    @rule(seconds=st.sampled_from([-5_000, -50, 50]))
+    def set_the_clock(self, seconds: int) -> None:
+        self.wall += 1000 * seconds
+
+    @rule(max_messages=st.sampled_from([1, 3, 10]), continues=st.sampled_from([True, True, False]))
+    def kill(self, max_messages: int, continues: bool) -> None:
+        self.start(max_messages, continues=continues)
+
+    @invariant()
+    def equal_numbers_are_equal_messages(self) -> None:
+        page = self.log.since(0)
+        assert page.head == self.log.head <= self.head
+        for entry in page.messages:
+            assert json.loads(entry.body)["sequence_number"] == entry.sequence
+            assert self.offered.setdefault((page.epoch, entry.sequence), entry.body) == entry.body
+            assert -AGE <= entry.time - self.clock.now <= 0
+        assert len(page.messages) <= self.max_messages
+        assert numbers(page) == list(range(page.oldest, page.head + 1))
+
+    @invariant()
+    def a_reader_within_one_run_misses_nothing_untold(self) -> None:
+        epoch, had = self.reader
+        page = self.log.since(had, epoch=epoch)
+        told = had if page.gap is None else (page.gap.last or 0)
+        assert [*numbers(page), page.head][0] == (told + 1 if page.messages else told)
+        self.reader = (page.epoch, page.head)
+
+
+TestRestarts = pytest.mark.contract("H1", "H3", "H6")(as_test(Restarts))
 
 
 # --- no scan ---

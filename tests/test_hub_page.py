@@ -224,6 +224,7 @@ def elements() -> list[tuple[str, dict[str, str | None]]]:
     return Elements((PAGE / "index.html").read_text()).found
 
 
+@pytest.mark.threat("T3")
 def test_nothing_stands_inside_the_page_that_its_policy_forbids() -> None:
     for tag, attributes in elements():
         assert tag not in {"style", "iframe", "object", "base"}
@@ -246,6 +247,7 @@ def test_every_file_that_is_named_is_there_and_none_is_anywhere_else() -> None:
     assert {path.name for path in PAGE.iterdir()} == {"index.html", "style.css", *SCRIPTS}
 
 
+@pytest.mark.threat("T12")
 @pytest.mark.parametrize("name", [*SCRIPTS, "style.css", "index.html"])
 def test_nothing_comes_from_elsewhere_or_stays_behind(name: str) -> None:
     text = re.sub(r"^\s*(/?\*|//).*$", "", (PAGE / name).read_text(), flags=re.MULTILINE)

@@ -244,6 +244,7 @@ def check_unauthorized(reply: Reply) -> None:
     assert reply.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H9")
 async def test_without_a_valid_token_nothing_is_given_and_nothing_told(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
@@ -287,6 +288,7 @@ async def test_a_token_is_shown_as_bearer(autojump_clock: MockClock) -> None:
             assert (await visitor.ask("/status", authorization=shown)).status == 200
 
 
+@pytest.mark.threat("T10")
 @pytest.mark.contract("H9")
 async def test_a_token_in_the_url_opens_nothing(autojump_clock: MockClock) -> None:
     async with open_hub() as scene:
@@ -296,6 +298,7 @@ async def test_a_token_in_the_url_opens_nothing(autojump_clock: MockClock) -> No
             check_unauthorized(await visitor.upgrade(f"/websocket?{name}={scene.token()}"))
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H9")
 async def test_what_is_public_needs_no_token(autojump_clock: MockClock) -> None:
     async with open_hub() as scene:
@@ -316,6 +319,7 @@ async def ticket_of(scene: Scene, **more: Any) -> str:
     return ticket
 
 
+@pytest.mark.threat("T10")
 @pytest.mark.contract("H9")
 async def test_a_ticket_opens_one_websocket_once(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
@@ -335,6 +339,7 @@ async def test_a_ticket_opens_one_websocket_once(
         assert not any(ticket in line for line in logged(caplog.records, logging.DEBUG))
 
 
+@pytest.mark.threat("T10")
 @pytest.mark.contract("H9")
 async def test_a_ticket_is_good_for_30_s(autojump_clock: MockClock) -> None:
     async with open_hub() as scene:
@@ -345,6 +350,7 @@ async def test_a_ticket_is_good_for_30_s(autojump_clock: MockClock) -> None:
             assert (await visitor.upgrade(f"/websocket?ticket={ticket}")).status == status
 
 
+@pytest.mark.threat("T10")
 @pytest.mark.contract("H9")
 async def test_a_ticket_opens_nothing_else(autojump_clock: MockClock) -> None:
     async with open_hub() as scene:
@@ -440,6 +446,7 @@ async def test_head_is_get_without_the_body(autojump_clock: MockClock) -> None:
                 assert bare.headers == full.headers
 
 
+@pytest.mark.threat("T12")
 async def test_the_page_may_load_nothing_from_elsewhere(autojump_clock: MockClock) -> None:
     async with open_hub() as scene:
         for path in ("/", "/page/client.js", "/page/style.css", "/page/page.js"):
@@ -481,6 +488,7 @@ async def test_a_send_goes_through_the_hubs_own_client_and_tells_the_outcome(
         assert scene.hub.counters.refused == {422: 1, 504: 1}
 
 
+@pytest.mark.threat("T12")
 async def test_a_send_is_json(autojump_clock: MockClock) -> None:
     """A form of any web page can be sent without being asked, and what it sends is not JSON by its name."""
     async with open_hub(secured=False) as scene:
@@ -714,6 +722,7 @@ async def test_recoveries_are_limited_in_rate_and_told_when_to_come_back(autojum
         assert caught_up.hello["head"] == 0
 
 
+@pytest.mark.threat("T9")
 @pytest.mark.contract("H12")
 async def test_nobody_can_use_up_the_recoveries_of_all(autojump_clock: MockClock) -> None:
     async with open_hub(limits=limits(recovery_rate=4, recovery_burst=12)) as scene:
@@ -815,6 +824,7 @@ REBOUND = (
 FOREIGN = ("http://evil.example", "null", "http://127.0.0.1:8081", "http://127.0.0.1", "file://", "x")
 
 
+@pytest.mark.threat("T12")
 @pytest.mark.contract("H9")
 async def test_without_a_key_the_hub_answers_to_loopback_names_only(autojump_clock: MockClock) -> None:
     """A page of a name that was made to point at this machine would otherwise pass for the hub's own."""
@@ -831,6 +841,7 @@ async def test_without_a_key_the_hub_answers_to_loopback_names_only(autojump_clo
                 assert reply.error
 
 
+@pytest.mark.threat("T12")
 @pytest.mark.contract("H9")
 @pytest.mark.parametrize("secured", [True, False], ids=["with a key", "without"])
 async def test_a_foreign_page_may_use_nothing(autojump_clock: MockClock, secured: bool) -> None:

@@ -44,6 +44,7 @@ def letter(text: str = "hi") -> bytes:
 # --- what is refused ---
 
 
+@pytest.mark.threat("T8")
 @pytest.mark.contract("H9")
 async def test_without_a_key_it_listens_on_loopback_only(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture

@@ -364,6 +364,7 @@ async def test_the_log_is_shown_with_what_it_covers(autojump_clock: MockClock) -
                 "max_bytes": 10_000,
                 "max_age": 60.0,
                 "seconds_covered": 5.0,
+                "writable": True,
             }
             for _ in range(2):
                 log.append(b"{}", timestamp=wall_ms())

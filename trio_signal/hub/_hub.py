@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -14,8 +15,9 @@ from .._checks import check_count, check_positive
 from .._client import SignalClient
 from .._continuity import Gap
 from .._envelopes import ReceivedMessage, Undecodable
-from .._inbox import Event
+from .._inbox import Event, MessageSettled
 from .._receiver import WallClock
+from ._kept import KeptLog
 from ._metrics import metrics
 from ._status import HubCounters, StatusBoard
 from .connections import CloseCode, Connection, ConnectionFigures, ConnectionManager
@@ -100,6 +102,8 @@ class Hub:
         scheme: str,
         wall_clock: Callable[[], float],
         random: Random,
+        kept: KeptLog | None = None,
+        on_settled: Callable[[MessageSettled], None] | None = None,
     ) -> None:
         self.signal: Final = signal
         self.account: Final = account
@@ -108,10 +112,18 @@ class Hub:
         self.random: Final = random
         self.counters: Final = HubCounters()
         wall = WallClock(wall_clock)
-        self.connections: Final = ConnectionManager(log, wall=wall.now, on_slow=self._note_slow)
+        self.connections: Final = ConnectionManager(log, wall=wall.now, on_slow=self._note_slow, kept=kept)
         self.board: Final = StatusBoard(
-            signal, log, wall_clock=wall_clock, delivered=lambda: self.connections.delivered
+            signal,
+            log,
+            wall_clock=wall_clock,
+            delivered=lambda: self.connections.delivered,
+            log_writable=None if kept is None else lambda: kept.is_writable,
         )
+        self._kept: Final = kept
+        self._on_settled: Final = on_settled
+        #: What is to be counted when the entry of this number may be seen.
+        self._uncounted: Final[dict[int, Callable[[], None]]] = {}
         self._scheme: Final = scheme
         self._stop: Final = trio.Event()
 
@@ -153,18 +165,41 @@ class Hub:
     async def pump(self) -> None:
         """Number, store and hand out whatever the client gives, until it is closed (contract H11).
 
-        A checkpoint. Cancelling is safe: what was taken from the client has been handed out.
+        With a store on disk :meth:`offer` does the handing out, and this takes nothing while too
+        much waits for the disk: the client's inbox fills, and tells of what it has no room for.
+
+        A checkpoint. Cancelling is safe: what was taken from the client has been handed out, or
+        given to the disk in the very step in which the client's cursor moved.
         """
         work = 0
         async for event in self.signal.events():
             begun = time.perf_counter()
             self._hand_on(event)
             self.board.note_pause(time.perf_counter() - begun)
+            if self._kept is not None and not self._kept.has_room:
+                await self._kept.wait_room()
             # Not every step of the iterator gives others a turn, and to hand out is work for each client.
             work += 1 + len(self.connections)
             if work >= _TURN:
                 await trio.lowlevel.checkpoint()
                 work = 0
+
+    async def offer(self) -> None:
+        """Hand out what has come to the disk, until cancelled; without a store, do nothing.
+
+        A checkpoint. Cancelling is safe: what was not handed out is on disk, for the next hub.
+        """
+        if self._kept is None:
+            await trio.lowlevel.checkpoint()
+            return
+        while True:
+            await self._kept.wait_kept()
+            work = 0
+            begun = time.perf_counter()
+            while work < _TURN and (entry := self.connections.publish()) is not None:
+                self._uncounted.pop(entry.sequence, _nothing)()
+                work += 1 + len(self.connections)
+            self.board.note_pause(time.perf_counter() - begun)
 
     async def watch_lateness(self) -> None:
         """Notice what holds up all tasks, the one that reads the gateway among them (contract H11)."""
@@ -175,15 +210,27 @@ class Hub:
 
     def _hand_on(self, event: Event) -> None:
         if isinstance(event, ReceivedMessage | Undecodable):
-            self.connections.broadcast(event.raw)
-            self.board.note_received()
+            self._count(self.connections.take_in(event.raw).sequence, self.board.note_received)
             if isinstance(event, Undecodable):
                 _logger.warning("a frame could not be understood and goes on as it came: %s", event.reason)
         elif isinstance(event, Gap):
-            self.board.note_gap(self.connections.broadcast_gap(event).sequence, event)
+            number = self.connections.take_in_gap(event).sequence
+            self._count(number, partial(self.board.note_gap, number, event))
             _logger.warning("messages may be missing: %s", event)
+        elif isinstance(event, MessageSettled):
+            # Whoever asked for it has gone with its connection, and knows that it does not know.
+            _logger.info("a message of an earlier process: %s", event.outcome)
+            if self._on_settled is not None:
+                self._on_settled(event)
         else:
             _logger.warning("Signal wants a challenge solved before it takes more messages")
+
+    def _count(self, number: int, count: Callable[[], None]) -> None:
+        """Count an entry once it may be seen, which without a store it may already."""
+        if number <= self.log.head:
+            count()
+        else:
+            self._uncounted[number] = count
 
     async def beat(self, interval: float) -> None:
         """Tell every client the head now and then, and drop those that say nothing for too long."""
@@ -206,3 +253,7 @@ class Hub:
 
     def _note_slow(self, connection: Connection) -> None:
         _logger.warning("client %s takes nothing any more and is sent away to recover", connection.remote)
+
+
+def _nothing() -> None:
+    """Count nothing: what others broadcast did not come from the gateway."""

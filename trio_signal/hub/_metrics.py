@@ -65,7 +65,7 @@ class _HubCollector(Collector):
         yield from _link(client)
         yield from _receiving(client, self.board)
         yield from _sending(client)
-        yield from _log(self.log)
+        yield from _log(self.log, self.board)
         yield from _clients(self.figures, self.board, self.counters)
         yield from _requests(self.counters)
 
@@ -134,13 +134,17 @@ def _sending(client: ClientStatistics) -> Iterator[Metric]:
     )
 
 
-def _log(log: MessageLog) -> Iterator[Metric]:
+def _log(log: MessageLog, board: StatusBoard) -> Iterator[Metric]:
     kept = log.statistics()
     yield _gauge("log_head", "The last number given.", kept.head)
     yield _gauge("log_oldest", "The first number kept.", kept.oldest)
     yield _gauge("log_messages", "Entries kept.", kept.messages)
     yield _gauge("log_bytes", "What they take.", kept.bytes)
     yield _gauge("log_covered_seconds", "How far back everything that came is kept.", kept.seconds_covered)
+    yield _gauge(
+        "log_writable", "1 if messages can be written, 0 if nothing is handed out.", int(board.log_writable)
+    )
+    yield _gauge("log_draft_messages", "Messages that wait for the disk.", log.drafts)
     yield _counter("log_overwritten_messages", "Entries that went for lack of room.", kept.overwritten)
     yield _counter("log_expired_messages", "Entries that went for their age.", kept.expired)
 

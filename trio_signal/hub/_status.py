@@ -193,11 +193,10 @@ class StatusBoard:
         a sentence is true in Python's eyes.
         """
         figures = self._signal.statistics()
-        writable = self._log_writable is None or self._log_writable()
         return {
             "link": figures.state is ConnectionState.CONNECTED or f"the link is {figures.state.name}",
             "gateway": _answering(figures),
-            "log": writable or "the log cannot be written",
+            "log": self.log_writable or "the log cannot be written",
         }
 
     def snapshot(self, connections: Sequence[ConnectionFigures]) -> dict[str, object]:
@@ -225,6 +224,11 @@ class StatusBoard:
             "connection_count": len(connections),
             "gaps": list(self._gaps),
         }
+
+    @property
+    def log_writable(self) -> bool:
+        """Whether the log takes messages."""
+        return self._log_writable is None or self._log_writable()
 
     @property
     def delivered(self) -> int:
@@ -277,6 +281,7 @@ class StatusBoard:
             "max_bytes": log.max_bytes,
             "max_age": log.max_age,
             "seconds_covered": log.seconds_covered,
+            "writable": self.log_writable,
         }
 
     async def _follow_changes(self) -> None:

@@ -5,7 +5,10 @@ Theory of operation
 
 A message is numbered, stored and handed to every connected client in one synchronous
 step: nothing else runs in between, so a client is told of a message either by that step
-or by reading it from the log, never by both and never by neither. A connection is
+or by reading it from the log, never by both and never by neither. Where the log is kept on
+disk there are two such steps: one numbers the message and gives it to the disk, and once it
+is there, :meth:`ConnectionManager.publish` makes it visible in the log and hands it to every
+client. A connection is
 
 - *live*: it has everything up to the log's head, and is handed each new message as it comes;
 - *catching up*: it is handed pages of the log, as fast as it takes them, until it has come to
@@ -60,6 +63,22 @@ class Outlet(Protocol):
     @property
     def queued_bytes(self) -> int:
         """How many bytes they have."""
+        ...
+
+
+class KeepsDrafts(Protocol):
+    """What has the log on disk, and says what of it may be seen: :class:`trio_signal.hub._kept.KeptLog`."""
+
+    def check_room(self) -> None:
+        """Make sure that there is room for another draft; raises :class:`StoreError` if not."""
+        ...
+
+    def keep(self, draft: LogEntry, *, time: int) -> LogEntry:
+        """Have a draft written that came at ``time`` (milliseconds since the epoch), and return it."""
+        ...
+
+    def publish(self) -> LogEntry | None:
+        """Make the next entry that is on disk visible and return it; None if there is none."""
         ...
 
 
@@ -147,12 +166,19 @@ class ConnectionManager:
         log: what numbers and keeps the messages.
         wall: the time of day in milliseconds since the epoch.
         on_slow: told of each connection that is closed because it was too slow.
+        kept: what has the log on disk; None for a log in memory alone.
     """
 
     def __init__(
-        self, log: MessageLog, *, wall: Callable[[], int], on_slow: Callable[[Connection], None] | None = None
+        self,
+        log: MessageLog,
+        *,
+        wall: Callable[[], int],
+        on_slow: Callable[[Connection], None] | None = None,
+        kept: KeepsDrafts | None = None,
     ) -> None:
         self.log: Final = log
+        self._kept: Final = kept
         self._wall: Final = wall
         self._on_slow: Final = on_slow
         self._all: Final[dict[str, Connection]] = {}
@@ -172,19 +198,47 @@ class ConnectionManager:
     def broadcast(self, data: bytes | str, *, timestamp: int | None = None) -> LogEntry:
         """Number a message, store it, and hand it to everybody, all in one step (contract H1, H8).
 
-        Stored even with nobody connected: whoever comes later can have it.
+        Stored even with nobody connected: whoever comes later can have it. With a store on disk
+        the message has its number at once, and everybody is handed it when it has been written.
 
         Args:
             data: the gateway's frame. What is no JSON is carried as a JSON string of its text.
             timestamp: when it came, in milliseconds since the epoch; now by default.
+
+        Raises:
+            StoreError: too much waits for the disk already; the message has no number. Never
+                without a store.
         """
-        when = self._wall() if timestamp is None else timestamp
-        return self._hand_out(self.log.append(_protocol.as_json(data), timestamp=when))
+        if self._kept is not None:
+            self._kept.check_room()
+        return self.take_in(data, timestamp=timestamp)
 
     def broadcast_gap(self, gap: Gap, *, timestamp: int | None = None) -> LogEntry:
         """Number an absence from the gateway, store it, and hand it to everybody, as a message is."""
-        when = self._wall() if timestamp is None else timestamp
-        return self._hand_out(self.log.append_gap(gap, timestamp=when))
+        if self._kept is not None:
+            self._kept.check_room()
+        return self.take_in_gap(gap, timestamp=timestamp)
+
+    def take_in(self, data: bytes | str, *, timestamp: int | None = None) -> LogEntry:
+        """Do as :meth:`broadcast`, however much waits for the disk: what the client has taken must go on."""
+        now = self._wall()
+        when = now if timestamp is None else timestamp
+        if self._kept is None:
+            return self._hand_out(self.log.append(_protocol.as_json(data), timestamp=when))
+        return self._kept.keep(self.log.draft(_protocol.as_json(data), timestamp=when), time=now)
+
+    def take_in_gap(self, gap: Gap, *, timestamp: int | None = None) -> LogEntry:
+        """Do as :meth:`broadcast_gap`, however much waits for the disk."""
+        now = self._wall()
+        when = now if timestamp is None else timestamp
+        if self._kept is None:
+            return self._hand_out(self.log.append_gap(gap, timestamp=when))
+        return self._kept.keep(self.log.draft_gap(gap, timestamp=when), time=now)
+
+    def publish(self) -> LogEntry | None:
+        """Hand the next entry that is on disk by now to everybody; None if there is none."""
+        entry = None if self._kept is None else self._kept.publish()
+        return None if entry is None else self._hand_out(entry)
 
     def send_message(self, connection_id: str, data: bytes | str) -> int:
         """Send something to one client alone: neither numbered by the log nor stored.

@@ -1,16 +1,25 @@
 """The hub's log: here every message gets its number, and here those who were away read what came. Pure.
 
-**Sequence.** One counter, and one place that moves it: :meth:`MessageLog._append`. Numbers start at 1 and
-have no holes, so a client that had 7 and sees 9 knows what it lacks, and what it lacks has a name. The number
-is spliced into the JSON object once; the same bytes then serve the ring, every live client and every answer
-to somebody who was away, so a frame never carries another number than the stored message.
+**Sequence.** Numbers start at 1 and have no holes, so a client that had 7 and sees 9 knows what it lacks, and
+what it lacks has a name. The next number follows from what there is, the head and the drafts behind it, and
+one place moves the head: :meth:`MessageLog._keep`. The number is spliced into the JSON object once; the same
+bytes then serve the ring, every live client, every answer to somebody who was away and the disk, so a frame
+never carries another number than the stored message.
+
+**Drafts.** Where the log is kept on disk, an entry gets its number first, then goes to the disk, and only
+then may anybody see it (contract H1): somebody who had been offered 8 by a hub that dies before 8 is on disk
+would meet another 8 afterwards, under the same epoch. So :meth:`MessageLog.draft` gives a number and nothing
+else: head, pages and figures are as if the entry did not exist. :meth:`MessageLog.publish` makes drafts
+visible, always the oldest first. Without a disk :meth:`MessageLog.append` does both at once.
 
 **Epoch.** A number means something only within one counting. After a restart without its past a hub counts
 from 1 again, and "since 7" would quietly mean another 7. So each log draws a random name for its counting,
 and a client gives it back with its number. Another name, or a number that was never given out, is answered
 with everything kept and a hole without numbers, for nobody can say what is missing there. Equal epochs mean
 equal numbering (contract H3). A client that gives no epoch is believed as far as its number can be true:
-continuity over restarts is promised only to those who give it.
+continuity over restarts is promised only to those who give it. A log that has its past back
+(:meth:`MessageLog.resume`) goes on under the old name, if it is certain that nothing that was ever offered is
+missing from it; otherwise it keeps what there is, and counts on from there under a new one.
 
 **Ring.** A list of fixed length; number n lives in slot ``n % max_messages``. What is kept is always one
 contiguous run, ``oldest`` to ``head``, and an empty log has ``oldest == head + 1``. So a look-up is
@@ -20,7 +29,11 @@ included, since keeping those before it would leave a hole in the middle.
 
 **Expiry** holds at the moment of reading: each read first drops what is older than ``max_age`` by the log's
 clock. That clock is monotonic, so nobody who sets the time of day makes messages live for ever or die at
-once; a reading below an earlier one counts as the earlier one.
+once; a reading below an earlier one counts as the earlier one. An entry's age counts from when it became
+visible: that is what the absences of readers are measured against. Only over a restart there is nothing but
+the time of day to tell how old an entry is. There an age is never negative and no entry counts as older than
+the one before it, so a clock that was set back lengthens what is left of a life, by ``max_age`` at most; one
+that was set forward ends it, which every reader is told.
 
 **Honesty about holes.** Who asks for what came after N gets either all of it, or what is still kept and a
 :class:`Hole` that names the numbers that are gone and says why. There is no third case. ``oldest - 1``
@@ -29,6 +42,7 @@ is complete, ``head`` is complete and empty, and that stays true when everything
 
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +50,7 @@ from typing import Final
 from .._checks import check_count, check_positive
 from .._continuity import MAX_EPOCH, Gap, GapReason
 from .._errors import ConfigurationError
+from ..store._batch import LogPast, LogRow
 from . import _protocol
 from ._pages import Hole, LogEntry, Page
 
@@ -85,7 +100,7 @@ class MessageLog:
         max_age: how long an entry is kept, in seconds of ``clock``.
         max_bytes: the most bytes kept, counting some for each entry beside its body.
         epoch: the name of this numbering; a random one by default. Give one only to a log that
-            goes on where another one of that name ended.
+            goes on where another one of that name ended; where there is a store, that is told by it.
         clock: tells seconds that never go back.
 
     Raises:
@@ -104,12 +119,15 @@ class MessageLog:
         self._max_messages: Final = check_count("max_messages", max_messages)
         self._max_age: Final = check_positive("max_age", max_age)
         self._max_bytes: Final = check_count("max_bytes", max_bytes)
-        self._epoch: Final = _checked_epoch(secrets.token_urlsafe(12) if epoch is None else epoch)
+        self._epoch = _checked_epoch(_new_epoch() if epoch is None else epoch)
         self._clock: Final = clock
         self._ring: Final = [_EMPTY] * self._max_messages
         self._head = 0
         self._oldest = 1
         self._bytes = 0
+        #: Numbered, not visible yet; the oldest follows the head.
+        self._drafts: Final = deque[LogEntry]()
+        self._draft_bytes = 0
         self._overwritten = 0
         self._expired = 0
         self._now = clock()
@@ -119,13 +137,28 @@ class MessageLog:
 
     @property
     def epoch(self) -> str:
-        """The name of this numbering. It never changes."""
+        """The name of this numbering. It never changes once there is a number, or a past."""
         return self._epoch
 
     @property
     def head(self) -> int:
-        """The last number given out; 0 if none was."""
+        """The last number that anybody has seen; 0 if there is none."""
         return self._head
+
+    @property
+    def drafts(self) -> int:
+        """How many entries are numbered and not visible yet."""
+        return len(self._drafts)
+
+    @property
+    def draft_bytes(self) -> int:
+        """What they cost, in bytes."""
+        return self._draft_bytes
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever numbered here."""
+        return self._next == 1
 
     @property
     def oldest(self) -> int:
@@ -149,8 +182,12 @@ class MessageLog:
         Args:
             data: valid JSON, spliced in unchanged.
             timestamp: the time of day in milliseconds since the epoch.
+
+        Raises:
+            ValueError: there are drafts, which come first.
         """
-        return self._append(_protocol.message(self._head + 1, timestamp, data))
+        self._check_no_drafts()
+        return self._keep(_protocol.message(self._head + 1, timestamp, data))
 
     def append_gap(self, gap: Gap, *, timestamp: int) -> LogEntry:
         """Number an absence of the hub from its gateway, so that every client hears of it in its place.
@@ -158,8 +195,60 @@ class MessageLog:
         Args:
             gap: the absence.
             timestamp: the time of day in milliseconds since the epoch.
+
+        Raises:
+            ValueError: there are drafts, which come first.
         """
-        return self._append(_protocol.gap(self._head + 1, timestamp, gap))
+        self._check_no_drafts()
+        return self._keep(_protocol.gap(self._head + 1, timestamp, gap))
+
+    def draft(self, data: bytes, *, timestamp: int) -> LogEntry:
+        """Number a message that nobody may see yet; arguments as for :meth:`append`."""
+        return self._draft(_protocol.message(self._next, timestamp, data))
+
+    def draft_gap(self, gap: Gap, *, timestamp: int) -> LogEntry:
+        """Number an absence that nobody may see yet; arguments as for :meth:`append_gap`."""
+        return self._draft(_protocol.gap(self._next, timestamp, gap))
+
+    def publish(self, sequence: int) -> tuple[LogEntry, ...]:
+        """Keep all drafts up to this number, and return them: from now on everybody may have them."""
+        published: list[LogEntry] = []
+        while self._drafts and self._drafts[0].sequence <= sequence:
+            draft = self._drafts.popleft()
+            self._draft_bytes -= _cost(draft)
+            published.append(self._keep(draft.body))
+        return tuple(published)
+
+    def oldest_with(self, sequence: int) -> int:
+        """Return the first number that a restart may still ask for once the draft ``sequence`` is on disk."""
+        return max(self.oldest, sequence + 1 - self._max_messages)
+
+    def resume(self, past: LogPast, *, wall: int) -> None:
+        """Go on where an earlier process ended, within the bounds of this log.
+
+        Args:
+            past: what is left of it.
+            wall: the time of day now, in milliseconds since the epoch.
+
+        Raises:
+            ConfigurationError: something was numbered here before.
+        """
+        if not self.is_new:
+            raise ConfigurationError("log", "one that goes on from a store must be new, with nothing in it")
+        self._epoch = past.epoch if past.continues else _new_epoch()
+        self._now = now = max(self._now, self._clock())
+        times = _times(past.rows, now, wall)
+        self._head = past.head - len(past.rows)
+        self._oldest = self._head + 1
+        # Of what was let go before that, nobody knows any more when it came and why it went.
+        self._complete_after = times[0] if times else now
+        self._last_loss = GapReason.OVERWRITTEN if len(times) >= self._max_messages else GapReason.EXPIRED
+        for row, came in zip(past.rows, times, strict=True):
+            self._keep(row.body, came)
+        self._expire()
+        if not past.continues:
+            # Something may have been offered of which nothing is left.
+            self._complete_after = now
 
     def since(
         self,
@@ -208,12 +297,27 @@ class MessageLog:
             expired=self._expired,
         )
 
-    def _append(self, body: bytes) -> LogEntry:
+    @property
+    def _next(self) -> int:
+        return self._head + len(self._drafts) + 1
+
+    def _draft(self, body: bytes) -> LogEntry:
+        entry = LogEntry(self._next, self._now, body)
+        self._drafts.append(entry)
+        self._draft_bytes += _cost(entry)
+        return entry
+
+    def _check_no_drafts(self) -> None:
+        if self._drafts:
+            raise ValueError(f"{len(self._drafts)} drafts come before it")
+
+    def _keep(self, body: bytes, came: float | None = None) -> LogEntry:
+        """Move the head by one, to this entry; ``came`` where it is older than this moment."""
         self._expire()  # first, so that what is too old does not count as overwritten
         if self._head + 1 - self._oldest == self._max_messages:
             self._overwrite()
         self._head += 1
-        entry = LogEntry(self._head, self._now, body)
+        entry = LogEntry(self._head, self._now if came is None else came, body)
         self._ring[self._head % self._max_messages] = entry
         self._bytes += _cost(entry)
         while self._bytes > self._max_bytes:
@@ -272,6 +376,10 @@ class MessageLog:
         return (*self._ring[first:], *self._ring[: last + 1])
 
 
+def _new_epoch() -> str:
+    return secrets.token_urlsafe(12)
+
+
 def _checked_epoch(epoch: object) -> str:
     if isinstance(epoch, str) and 0 < len(epoch) <= MAX_EPOCH:
         return epoch
@@ -280,3 +388,12 @@ def _checked_epoch(epoch: object) -> str:
 
 def _cost(entry: LogEntry) -> int:
     return len(entry.body) + _OVERHEAD
+
+
+def _times(rows: tuple[LogRow, ...], now: float, wall: int) -> list[float]:
+    """Return when entries came by the log's clock, which shows ``now`` while the time of day is ``wall``."""
+    times: list[float] = []
+    for row in rows:
+        came = now - max(0, wall - row.time) / 1000
+        times.append(max(came, times[-1]) if times else came)
+    return times

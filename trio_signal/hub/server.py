@@ -4,6 +4,7 @@
 
     serve_hub                               for nursery.start(); gives a Hub
      ├─ pump           client's events -> number, store, hand out: one synchronous step each
+     ├─ offer          with a store on disk: hands out what has come to the disk
      ├─ status board   history and rates
      ├─ heartbeats     tells the head, drops who is silent
      └─ door           accepts connections
@@ -28,9 +29,12 @@ import trio
 from .._checks import check_type
 from .._client import SignalClient
 from .._errors import ConfigurationError
+from .._inbox import MessageSettled
+from .._receiver import WallClock
 from ._door import Door
 from ._guard import Guard
 from ._hub import Hub, HubLimits
+from ._kept import kept_log
 from ._origins import Origins
 from ._routes import Routes
 from .auth import Authenticator, Tickets
@@ -56,6 +60,7 @@ async def serve_hub(
     listeners: Sequence[trio.abc.Listener[Any]] | None = None,
     wall_clock: Callable[[], float] = time.time,
     random: Random | None = None,
+    on_settled: Callable[[MessageSettled], None] | None = None,
     task_status: trio.TaskStatus[Hub] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a client's messages to many: for ``hub = await nursery.start(serve_hub, signal)``.
@@ -72,12 +77,15 @@ async def serve_hub(
             must be on loopback then, and requests must name it so (which keeps out web pages
             that have a name of their own point at this machine).
         ssl_context: for TLS.
-        log: what numbers and keeps the messages; by default 500 for 900 s in memory.
+        log: what numbers and keeps the messages; by default 500 for 900 s in memory. If the client has a
+            store, it goes on where the log in the store ended, and must be new.
         allowed_origins: web pages beside the hub's own that may use it, as ``https://host:port``.
         limits: how much of everything.
         listeners: where connections come from instead of ``host`` and ``port``.
         wall_clock: tells the time of day in seconds since the epoch.
         random: spreads those who are told to come back later; one of its own by default.
+        on_settled: called with what became of each message that an earlier process had accepted into the
+            store; it neither waits nor raises.
         task_status: gets the :class:`Hub` once it listens.
 
     Raises:
@@ -102,6 +110,10 @@ async def serve_hub(
             )
     limits = limits or HubLimits()
     origins = Origins(allowed_origins, loopback_only=key is None)
+    keeper = signal.keeper
+    kept = None if keeper is None else kept_log(keeper, log, wall=WallClock(wall_clock).now())
+    if kept is not None:
+        log = kept.log
     if listeners is None:
         listeners = await trio.open_tcp_listeners(port, host=host)
     try:
@@ -114,6 +126,8 @@ async def serve_hub(
             scheme="http" if ssl_context is None else "https",
             wall_clock=wall_clock,
             random=random or Random(),  # noqa: S311  (spreads load, guards nothing)
+            kept=kept,
+            on_settled=on_settled,
         )
         tickets = Tickets(clock=trio.current_time)
         guard = Guard(hub, limits, key=key, tickets=tickets, wall_clock=wall_clock)
@@ -165,6 +179,7 @@ async def _run(
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(door.accept, listeners, visitors)
                 accepting.start_soon(_pump, hub)
+                accepting.start_soon(hub.offer)
                 on_started()
                 await hub.wait_shutdown()
                 accepting.cancel_scope.cancel(reason="the hub shuts down")

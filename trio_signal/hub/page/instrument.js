@@ -198,7 +198,11 @@ export class Instrument {
         this.#put("#log-head", `#${count(log.head)}`);
         this.#put(
             "#log-range",
-            log.messages ? `is the last, #${count(log.oldest)} the oldest kept` : "is the last, none is kept",
+            log.writable === false
+                ? "is the last: the log cannot be written, so nothing is handed out"
+                : log.messages
+                  ? `is the last, #${count(log.oldest)} the oldest kept`
+                  : "is the last, none is kept",
         );
         for (const [key, value, most, shown] of meters) {
             const text = `${shown(value)} of ${shown(most)}`;
