@@ -90,8 +90,8 @@ def run_one(name: str, *, limit: float = 60.0) -> Result:
 
 
 def test_every_case_has_sizes_here() -> None:
-    # Those of the hub are run in test_benchmarks_hub.py.
-    assert TINY.keys() == CASES.keys() - {"broadcast", "recovery"}
+    # Those of the hub are run in test_benchmarks_hub.py, and the one in which messages get lost below.
+    assert TINY.keys() == CASES.keys() - {"broadcast", "recovery", "overlap"}
     assert all(case.full.keys() == case.quick.keys() for case in CASES.values())
     assert all(CASES[name].quick.keys() == sizes.keys() for name, sizes in TINY.items())
 
@@ -114,6 +114,17 @@ def test_all_contenders_of_a_case_do_the_same_work(name: str) -> None:
             spread = result.spread(contender.name, metric.name)
             assert spread is not None
             assert spread.low > 0
+
+
+def test_a_late_path_costs_nothing_where_the_new_link_is_made_first() -> None:
+    result = run_case(CASES["overlap"], rounds=1, params={"incidents": 1})
+    assert [one.error for one in result.results] == [None, None]
+    after, before = (one.measurement.figures for one in result.results if one.measurement)
+    assert after["path_lost"] > 0
+    assert (before["path_lost"], before["path_gaps"]) == (0, 0)
+    for kind in ("dead", "stall"):
+        assert before[f"{kind}_gaps"] == after[f"{kind}_gaps"] == 1
+    assert "break before make" in report.case_text(result)
 
 
 def test_contenders_take_turns_there_and_back() -> None:
@@ -356,7 +367,7 @@ def test_without_a_command_everything_is_run_quickly(
     [
         (
             ["run", "nothing"],
-            "there is no case nothing; there are receive, send, reconnect, broadcast, recovery",
+            "there is no case nothing; there are receive, send, reconnect, broadcast, recovery, overlap",
         ),
         (["run", "--rounds", "0"], "give a number from 1 to 100"),
         (["run", "--rounds", "many"], "give a number from 1 to 100"),

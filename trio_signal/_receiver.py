@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -32,6 +32,18 @@ class WallClock:
     def at(self, moment: float) -> int:
         """Return the time that corresponds to a moment of Trio's clock."""
         return int((self._source() - (trio.current_time() - moment)) * 1000)
+
+
+class Listener(Protocol):
+    """Whoever wants to know what comes, and what may have been missed, before the application does."""
+
+    def hear(self, event: ReceivedMessage | Undecodable) -> None:
+        """Take note of what came. Not of what has a number: a hub gives that to all its clients."""
+        ...
+
+    def missed(self, until: int) -> None:
+        """Take note of an absence that is over: until when it was, in milliseconds since the epoch."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +83,34 @@ class Receiver:
         inbox: where the events go.
         journal: what knows which messages have come before.
         wall: tells the time of day.
+        listener: told of what comes.
+
+    Attributes:
+        has_numbers: whether the gateway numbers what it gives, as a hub does; False before there was a link.
     """
 
-    def __init__(self, inbox: Inbox, journal: Journal, wall: WallClock) -> None:
+    def __init__(
+        self, inbox: Inbox, journal: Journal, wall: WallClock, listener: Listener | None = None
+    ) -> None:
         self._inbox: Final = inbox
         self._journal: Final = journal
         self._wall: Final = wall
+        self._listener: Final = listener
+        self.has_numbers = False
         self._absence: _Absence | None = None
+        self._is_doubtful = False
+        #: The last absence by which nothing was missed, from when until when.
+        self._harmless = (0, -1)
         cursor = journal.cursor
         #: Up to when everything was put into the inbox, and the place behind it.
         self._reached = None if cursor is None else (cursor.time, cursor.position)
         self._received = self._undecodable = self._duplicates = self._gaps = 0
 
-    async def run(self, link: Link) -> None:
-        """Take in what comes over a link until it ends, by raising :class:`LinkLost`. Cancelling is safe."""
-        while True:
-            self.take_in(await link.receive())
-
     def take_in(self, items: Iterable[str | bytes | Undecodable | Numbered]) -> None:
         """Put what came into the inbox as events. Never waits, whatever it is."""
         self.report_absence()
-        now = self._wall.now()
+        # While an absence is in doubt the cursor has to stay before it.
+        now = self._wall.now() if self._absence is None else self._absence.since
         for item in items:
             if isinstance(item, Numbered):
                 self._take_in_numbered(item)
@@ -104,9 +123,12 @@ class Receiver:
                 continue
             self._received += 1
             self._inbox.add(event, time=now)
+            if self._listener is not None:
+                self._listener.hear(event)
 
     def begin(self, link: Link) -> None:
         """Note that a link stands; this decides who tells what was missed before."""
+        self.has_numbers = link.absence is None
         if link.absence is None:
             self._absence = None
             return
@@ -138,6 +160,10 @@ class Receiver:
             since: in milliseconds since the epoch.
             lasts: for how long at most, in seconds.
         """
+        began, over = self._harmless
+        if lasts and since <= over:
+            # Nothing has come since an absence was held to be harmless, so what waited then may be lost now.
+            since = min(since, began)
         opened, until = self._absence, since + lasts * 1000
         if opened is None:
             self._absence = _Absence(reason, since, until)
@@ -151,15 +177,35 @@ class Receiver:
         The first frame on a new link does this, or the link's first pong where no frame
         comes: only then is it certain that the gateway has taken note of us.
         """
-        if self._absence is None:
+        if self._absence is None or self._is_doubtful:
             return
         absence, self._absence = self._absence, None
-        if absence.is_harmless:
-            return
         now = self._wall.now()
+        if absence.is_harmless:
+            self._harmless = absence.since, now
+            return
         until = max(absence.since, int(min(absence.until, now)))
         self._gaps += 1
         self._inbox.put([Gap(absence.reason, absence.since, until)], time=now)
+        if self._listener is not None:
+            self._listener.missed(until)
+
+    def doubt_absence(self) -> None:
+        """Leave the open absence open, whatever comes, until it is settled: perhaps nothing is missed."""
+        self._is_doubtful = True
+
+    def split_absence(self) -> None:
+        """Report the open absence up to now, and begin another from now on, which is in doubt as well."""
+        self.settle_absence(was_missed=True)
+        self.report_absence()
+        self.begin_absence(GapReason.GATEWAY, self._wall.now())
+        self.doubt_absence()
+
+    def settle_absence(self, *, was_missed: bool) -> None:
+        """End the doubt: the absence is reported by what comes next, or there was none."""
+        self._is_doubtful = False
+        if not was_missed:
+            self._absence = None
 
     def statistics(self) -> ReceiveStatistics:
         """Return the present figures."""

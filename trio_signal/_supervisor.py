@@ -3,20 +3,26 @@
 import logging
 import math
 import ssl
+from collections.abc import Sequence
 from typing import Final
 
 import trio
 
+from ._envelopes import Undecodable
 from ._errors import GatewayError, LinkLost, Reason, Remedy, remedy_for, told
+from ._overlap import LONGEST, Overlap
 from ._receiver import Receiver, WallClock
 from ._states import ConnectionState
 from ._status import StateLog
-from .gateways import Gateway, Link
+from .gateways import Gateway, Link, Numbered
 
 _logger: Final = logging.getLogger("trio_signal.supervisor")
 
 #: Seconds for the goodbye of a WebSocket at the end.
 _GOODBYE: Final = 1.0
+
+#: Ends that are only suspected: nothing came, or nothing that counts.
+_SUSPICIONS: Final = frozenset({Reason.NO_ANSWER, Reason.GATEWAY_STALLED})
 
 
 class Supervisor:
@@ -24,7 +30,8 @@ class Supervisor:
 
     Each round of :meth:`run` is one generation: everything that belongs to a connection
     lives inside its own nursery and has ended before the next round begins, so an old
-    connection cannot touch the state or the inbox (contract C4).
+    connection cannot touch the state or the inbox (contract C4). The exception is a link that is only
+    suspected to be dead: see :mod:`._overlap`. It has no say in the state either.
 
     Args:
         gateway: how to connect.
@@ -51,6 +58,7 @@ class Supervisor:
         self._hurry = trio.Event()
         self._connected_before = False
         self._closing = False
+        self._overlap: Overlap | None = None
         self.link: Link | None = None
         self.next_attempt: float | None = None
 
@@ -61,11 +69,20 @@ class Supervisor:
             A failure that cannot be mended by trying again, and only while no connection
             has ever stood; or None after :meth:`say_goodbye`.
         """
+        async with trio.open_nursery() as links:
+            failure = await self._go_round(links)
+            links.cancel_scope.cancel()
+        return failure
+
+    async def _go_round(self, links: trio.Nursery) -> Exception | None:
+        """Make one connection after the other, each in a task of ``links``; as :meth:`run`."""
         reason, delay = Reason.START, 0.0
         while True:
             self._status.change(ConnectionState.RECONNECTING, reason, delay=delay)
             await self._sleep(delay)
-            error = await self._connect_and_serve()
+            verdict = _Verdict()
+            links.start_soon(self._connect_and_serve, verdict)
+            error = await verdict.wait()
             if self._closing:
                 return None
             remedy = self._judge(error)
@@ -82,10 +99,13 @@ class Supervisor:
     async def say_goodbye(self) -> None:
         """Close the connection politely, within a second, and make no other. A checkpoint."""
         self._closing = True
+        old = self._overlap.link if self._overlap is not None else None
+        with trio.move_on_after(_GOODBYE):
+            async with trio.open_nursery() as nursery:
+                for link in (self.link, old):
+                    if link is not None:
+                        nursery.start_soon(link.close)
         await trio.lowlevel.checkpoint()
-        if self.link is not None:
-            with trio.move_on_after(_GOODBYE):
-                await self.link.close()
 
     async def _sleep(self, delay: float) -> None:
         self._hurry = trio.Event()
@@ -94,8 +114,8 @@ class Supervisor:
             await self._hurry.wait()
         self.next_attempt = None
 
-    async def _connect_and_serve(self) -> Exception:
-        """Make one connection and keep it while it lasts; return why it ended."""
+    async def _connect_and_serve(self, verdict: "_Verdict") -> None:
+        """Make one connection and keep it while it lasts; tell why it ended, or is taken for dead."""
         error: Exception | None = None
         await trio.lowlevel.checkpoint()
         # Entering a link is nothing but checkpoints, which flake8-async cannot see through the protocol.
@@ -103,35 +123,99 @@ class Supervisor:
         with trio.CancelScope(deadline=started + self._attempt_timeout) as attempt:  # noqa: ASYNC912
             try:
                 async with self._gateway.open_link(self._receiver.resume) as link:
-                    await self._serve(link, attempt)
+                    await self._serve(link, attempt, verdict)
             # Whatever ends a connection, the answer is the next one. It may come together with a
             # cancellation, which goes its own way.
             except* Exception as caught:  # noqa: BLE001
                 error = self._noted(told(caught))
         limit = attempt.deadline - started
-        return error or LinkLost(f"no connection within {limit:g} s: {self._gateway.phase}")
+        verdict.tell(error or LinkLost(f"no connection within {limit:g} s: {self._gateway.phase}"))
 
-    async def _serve(self, link: Link, attempt: trio.CancelScope) -> None:
+    async def _serve(self, link: Link, attempt: trio.CancelScope, verdict: "_Verdict") -> None:
+        if not self._gateway.allows_overlap:
+            # Another kind of gateway has taken the old one's place.
+            self._end_overlap()
         self.link = link
         self._receiver.begin(link)
         try:
             async with trio.open_nursery() as nursery:
                 # Receiving starts before the probe: its pong may stand behind messages.
-                nursery.start_soon(self._receiver.run, link)
+                nursery.start_soon(self._receive, link)
                 attempt.deadline += link.patience
                 await link.probe()
                 attempt.deadline = math.inf
                 self._status.change(ConnectionState.SYNCING, Reason.LINK_UP)
-                nursery.start_soon(link.watch)
+                nursery.start_soon(self._watch, link, verdict)
                 await link.synchronise()
+                if self._overlap is not None:
+                    self._end_overlap(is_whole=await self._overlap.has_caught_up())
                 # A gateway that keeps nothing for us is up to date as soon as we have said so.
                 self._receiver.report_absence()
                 self._connected_before = True
                 self._status.change(ConnectionState.CONNECTED, Reason.SYNCHRONISED)
         finally:
-            if (absence := link.absence) is not None:
-                self._receiver.begin_absence(absence.reason, self._wall.at(absence.since), absence.lasts)
-            self.link = None
+            self._leave(link)
+
+    async def _receive(self, link: Link) -> None:
+        """Take in what comes over a link until it ends, by raising :class:`LinkLost`. Cancelling is safe."""
+        while True:
+            self._take_in(link, await link.receive())
+
+    def _take_in(self, link: Link, items: Sequence[str | bytes | Undecodable | Numbered]) -> None:
+        overlap = self._overlap
+        if link is not self.link:
+            # One that was given up for good has no say, though it may have had something in hand.
+            if overlap is not None and overlap.link is link:
+                overlap.take_in(items)
+        elif overlap is None:
+            self._receiver.take_in(items)
+        elif not overlap.hold(items):
+            self._end_overlap()
+
+    async def _watch(self, link: Link, verdict: "_Verdict") -> None:  # noqa: ASYNC910  (watch() is one)
+        """Watch over a link, and let it go on for a while where its end is only suspected."""
+        suspicion: LinkLost | None = None
+        try:
+            await link.watch()
+        except LinkLost as error:
+            if not self._may_go_on(error):
+                raise
+            suspicion = error
+        if suspicion is not None:
+            await self._go_on(link, suspicion, verdict)
+            raise suspicion
+
+    def _may_go_on(self, error: LinkLost) -> bool:
+        is_up = self._status.state is ConnectionState.CONNECTED and not self._closing
+        return is_up and error.reason in _SUSPICIONS and self._gateway.allows_overlap
+
+    async def _go_on(self, link: Link, error: LinkLost, verdict: "_Verdict") -> None:
+        """Give a link up, but keep it open until another has taken its place, or it has ended."""
+        self._leave(link)
+        stalled = error.reason is Reason.GATEWAY_STALLED
+        overlap = self._overlap = Overlap(link, self._receiver, has_stalled=stalled)
+        verdict.tell(error)
+        try:
+            with trio.move_on_after(LONGEST):
+                await overlap.over.wait()
+        finally:
+            if self._overlap is overlap:
+                self._end_overlap()
+
+    def _leave(self, link: Link) -> None:
+        """Note that the present link is none any more, and what is missed from now on."""
+        if self.link is not link:
+            return
+        self.link = None
+        if self._overlap is not None and self._overlap.is_holding:
+            self._end_overlap()
+        if (absence := link.absence) is not None:
+            self._receiver.begin_absence(absence.reason, self._wall.at(absence.since), absence.lasts)
+
+    def _end_overlap(self, *, is_whole: bool = False) -> None:
+        overlap, self._overlap = self._overlap, None
+        if overlap is not None:
+            overlap.end(is_whole=is_whole)
 
     def _noted(self, error: Exception) -> Exception:
         if not isinstance(error, GatewayError | OSError | trio.BrokenResourceError | ssl.SSLError):
@@ -152,6 +236,26 @@ class Supervisor:
             return manager.backoff.maximum
         wait = getattr(error, "retry_after", None)
         return manager.backoff.delay(manager.attempt_count + 1, retry_after=wait)
+
+
+class _Verdict:
+    """Why a connection ended, or is taken for dead, whichever is told first."""
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+        self._told: Final = trio.Event()
+
+    def tell(self, error: Exception) -> None:
+        """Let the next attempt begin, unless it has."""
+        self._error = self._error or error
+        self._told.set()
+
+    async def wait(self) -> Exception:
+        """Wait until it is told. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while self._error is None:
+            await self._told.wait()
+        return self._error
 
 
 def _reason(error: Exception, remedy: Remedy) -> Reason:

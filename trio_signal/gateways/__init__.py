@@ -173,6 +173,11 @@ class Gateway(Protocol):
         """What connecting is busy with, to name it if the time for it runs out."""
         ...
 
+    @property
+    def allows_overlap(self) -> bool:
+        """Whether each of several links open at once gets everything, so that the next may be made first."""
+        ...
+
     def open_link(self, resume: Cursor | None) -> AbstractAsyncContextManager[Link]:
         """Connect; entering raises what prevented it. No time limit of its own.
 

@@ -11,8 +11,9 @@ the bytes. So the question at each end is what it may have written that nobody h
 - Between the moment when a connection died and the moment when the daemon notices that: everything, in each
   mode. It notices by a write that fails: at the second keep-alive (30 s) where its own machine gets an
   answer, and where none comes when TCP gives the connection up, on Linux after some 15 minutes (measured).
-- Nothing, if the daemon ended the response itself. That looks like the end of a proxy's connection but for
-  how the response's head is spelled; what forwards bytes without looking at them passes for the daemon.
+- Nothing, if the daemon ended the response itself, with its last chunk. A proxy's end looks the same but
+  for how the response's head is spelled. A connection that is closed without a last chunk is no such end: it
+  may be that of a forwarder alone. So a daemon that was killed gets a gap that it did not need.
 - What waited, too, if a request for events may have come to the daemon and its answer not to us: of such an
   attempt the same holds as of a connection that died, even of the very first.
 
@@ -92,7 +93,7 @@ class EventLink:
         self._pieces: AsyncIterator[bytes] | None = None
         self._end: GatewayError | None = None
         self._is_nothing_lost = self._is_direct = False
-        self._has_stream_ended = self._has_daemon_ended = False
+        self._has_daemon_ended = False
         self._bytes_received = 0
         self._last_received = self._covered = trio.current_time()
         self._answered: Final = trio.Event()
@@ -217,7 +218,7 @@ class EventLink:
         try:
             piece = await anext(pieces)
         except StopAsyncIteration:
-            self._has_stream_ended = True
+            self._has_daemon_ended = self._is_direct
             self._end = LinkLost("the daemon has ended the stream", reason=Reason.CLOSED_BY_GATEWAY)
         except httpx.HTTPError as error:
             end = self._end = self._lost(error)
@@ -225,7 +226,6 @@ class EventLink:
         else:
             self._end = None
             return piece
-        self._has_daemon_ended = self._has_stream_ended and self._is_direct
         raise self._end
 
     def _read(self, piece: bytes) -> list[bytes | Undecodable]:
@@ -248,11 +248,9 @@ class EventLink:
         self._is_nothing_lost = not self._keeps
 
     def _note_bytes(self, count: int) -> None:
-        if not count:
-            self._has_stream_ended = True
-            return
-        self._bytes_received += count
-        self._last_received = trio.current_time()
+        if count:
+            self._bytes_received += count
+            self._last_received = trio.current_time()
 
     def _lost(self, error: Exception) -> GatewayError:
         cause = self._requests.cause(error)

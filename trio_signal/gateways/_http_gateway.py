@@ -30,6 +30,11 @@ class HttpGateway(abc.ABC):
         """See :meth:`trio_signal.gateways.Gateway.phase`."""
         return self._requests.phase
 
+    @property
+    def allows_overlap(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.allows_overlap`. Some share out what comes."""
+        return False
+
     @asynccontextmanager
     async def open_link(self, resume: Cursor | None) -> AsyncGenerator[Link]:
         """See :meth:`trio_signal.gateways.Gateway.open_link`."""

@@ -65,11 +65,12 @@ class RestLink(SocketLink):
     @property
     def absence(self) -> Absence:
         """See :class:`trio_signal.gateways.Link`."""
+        moved = max(self._last_frame, self._socket.stream.last_pong_sent or self._opened)
         if self._has_stalled:
             # A ping of the gateway's own shows that its writer still moved; a pong to ours shows nothing.
-            moved = max(self._last_frame, self._socket.stream.last_pong_sent or self._opened)
             return Absence(GapReason.STALLED, moved)
-        return Absence(GapReason.GATEWAY, self.last_received)
+        # Up to the last whole frame: bytes behind it belong to one that was lost with the connection.
+        return Absence(GapReason.GATEWAY, max(moved, self._last_pong))
 
     async def receive(self) -> list[str | bytes]:
         """See :class:`trio_signal.gateways.Link`."""

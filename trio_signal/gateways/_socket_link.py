@@ -21,7 +21,7 @@ class SocketLink(abc.ABC):
         self._socket = socket
         self._ping_interval = ping_interval
         self._pong_timeout = pong_timeout
-        self._opened = self._last_frame = trio.current_time()
+        self._opened = self._last_frame = self._last_pong = trio.current_time()
 
     @property
     def patience(self) -> float:
@@ -41,6 +41,7 @@ class SocketLink(abc.ABC):
     async def probe(self) -> None:
         """See :class:`trio_signal.gateways.Link`."""
         await self._socket.ping()
+        self._last_pong = trio.current_time()
 
     async def close(self) -> None:
         """See :class:`trio_signal.gateways.Link`."""
@@ -75,6 +76,7 @@ class SocketLink(abc.ABC):
         limit = self.last_received + self._ping_interval + self._pong_timeout
         with trio.move_on_at(limit):
             await self._socket.ping()
+            self._last_pong = trio.current_time()
         # Any byte counts as life, the pong or another.
         if trio.current_time() >= self.last_received + self._ping_interval + self._pong_timeout:
             silence = self._ping_interval + self._pong_timeout

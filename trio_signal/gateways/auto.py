@@ -108,6 +108,11 @@ class AutoGateway(HttpGateway):
         self._known: Final = trio.Event()
         self._has_stood = False
 
+    @property
+    def allows_overlap(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.allows_overlap`."""
+        return self._chosen.allows_overlap
+
     @asynccontextmanager
     async def connect(self, resume: Cursor | None) -> AsyncGenerator[Link]:
         """See :meth:`HttpGateway.connect`."""

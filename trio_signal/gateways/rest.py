@@ -61,6 +61,11 @@ class RestGateway(HttpGateway):
         self._stall_watch: Final = StallWatch()
         self._turn: Final = trio.Lock()
 
+    @property
+    def allows_overlap(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.allows_overlap`. Each socket gets all (measured)."""
+        return True
+
     @asynccontextmanager
     async def connect(self, resume: Cursor | None) -> AsyncGenerator[RestLink]:  # noqa: ARG002
         """See :meth:`HttpGateway.connect`. This gateway keeps nothing, so nothing can be resumed."""
