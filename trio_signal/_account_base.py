@@ -4,7 +4,7 @@ import abc
 import math
 import os
 from collections.abc import Generator, Iterable
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from ._checks import check_positive, check_type
 from ._contents import Content, LinkPreview, Mention, Quote, Text
 from ._envelopes import ReceivedMessage
 from ._errors import Certainty, ClientClosed, ConfigurationError, RequestFailed
+from ._evidence import may_send
 from ._operations import (
     RESULTS,
     FinishLink,
@@ -109,8 +110,12 @@ class AccountBase(abc.ABC):
         who = self.account if account is None else self.account_for(account)
         limit = self._limit(timeout)
         await trio.lowlevel.checkpoint()
-        with self._told_when_closed():
+        with self._told_when_closed(), nullcontext() if what.startswith("GET ") else self._may_send():
             return await self._route.call(what, body, account=who, limit=limit)
+
+    @abc.abstractmethod
+    def _may_send(self) -> AbstractContextManager[None]:
+        """Return what to hold around a request that may send something which is confirmed like a message."""
 
     @abc.abstractmethod
     def resume_sending(self) -> None:
@@ -140,7 +145,7 @@ class AccountBase(abc.ABC):
         who = None if kind in _OF_NO_ACCOUNT else self.account_for(account)
         limit = self._limit(timeout)
         await trio.lowlevel.checkpoint()
-        with self._told_when_closed():
+        with self._told_when_closed(), self._may_send() if may_send(operation) else nullcontext():
             result = await self._route.operate(operation, account=who, limit=limit)
         if isinstance(operation, SubmitRateLimitChallenge):
             self.resume_sending()

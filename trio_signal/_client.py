@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncGenerator, Collection, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -16,17 +16,19 @@ from ._contents import Content, LinkPreview, Mention, Quote, Text, check_all
 from ._continuity import Cursor, cursor_at
 from ._envelopes import MessageKind, ReceivedMessage
 from ._errors import ClientClosed, ConfigurationError, ObserverLagged, Reason
-from ._inbox import ChallengeRequired, Event, Inbox, InboxStatistics
+from ._inbox import ChallengeRequired, Event, Inbox, InboxStatistics, MessageSettled
 from ._journal import Journal
-from ._outgoing import Delivery, DropReason, OutgoingMessage, on_done
+from ._outgoing import Delivery, DropReason, OutgoingMessage, is_new
 from ._ratelimit import TokenBucket
 from ._receiver import Receiver, ReceiveStatistics, WallClock
 from ._sender import Sender
+from ._settling import Settler
 from ._states import Backoff, ConnectionState, ReconnectionManager
 from ._status import StateChanges, StateLog
 from ._streams import DEFAULT_KINDS, EventStream, MessageStream
 from ._supervisor import Supervisor
 from .gateways import Gateway
+from .store._keeper import Keeper
 
 #: Seconds for closing what is left after everything was cancelled.
 _LAST_ACTS: Final = 1.0
@@ -47,6 +49,7 @@ class ClientStatistics:
         bytes_received: how many have come on the present link.
         buffer: the outgoing buffer and the ledger of all messages.
         in_flight: whether the send task holds a message.
+        settling: how many messages wait beside the queue for evidence that they went out.
         paused_until: when a pause for a rate limit ends, on Trio's clock; None without one.
         inbox: what has arrived and not been taken.
         receiving: what has come in.
@@ -62,6 +65,7 @@ class ClientStatistics:
     bytes_received: int
     buffer: BufferStatistics
     in_flight: bool
+    settling: int
     paused_until: float | None
     inbox: InboxStatistics
     receiving: ReceiveStatistics
@@ -87,8 +91,12 @@ class SignalClient(AccountOperations):
         receives: bool,
         max_attachment_bytes: int,
         wall: WallClock,
+        keeper: Keeper | None,
+        settle_timeout: float,
     ) -> None:
         super().__init__(route, account, send_timeout)
+        #: The writer of the client's store, for a hub on top of it; None without a store.
+        self.keeper: Final = keeper
         #: Whether it was opened to receive; with ``receive=False`` nothing but challenges is ever given.
         self.receives: Final = receives
         self._buffer: Final = buffer
@@ -97,7 +105,17 @@ class SignalClient(AccountOperations):
         self._wall: Final = wall
         self._max_attachment_bytes: Final = max_attachment_bytes
         self._status: Final = StateLog(ReconnectionManager(backoff, clock=trio.current_time))
-        self._receiver: Final = Receiver(inbox, journal, wall)
+        settles = receives and settle_timeout > 0
+        self._settler: Final = Settler(
+            wall,
+            timeout=settle_timeout if receives else 0.0,
+            has_one_account=account is not None,
+            # Others send through a hub as well, and its own client settles what is sent through it.
+            is_possible=lambda: not self._receiver.has_numbers,
+            is_listening=lambda: self._receiver.absent_since is None,
+        )
+        self._status.listen(self._settler.wake_up)
+        self._receiver: Final = Receiver(inbox, journal, wall, self._settler if settles else None)
         self._supervisor: Final = Supervisor(
             route, self._status, self._receiver, wall, attempt_timeout=attempt_timeout
         )
@@ -106,6 +124,8 @@ class SignalClient(AccountOperations):
             route,
             self._status,
             bucket,
+            journal=journal,
+            settler=self._settler,
             delivery=delivery,
             max_attempts=max_send_attempts,
             source=backoff.random,
@@ -121,15 +141,20 @@ class SignalClient(AccountOperations):
             close_timeout: how long leaving the block may go on sending, in seconds.
         """
         problem: BaseException | None = None
+        in_order = False
+        self._take_over()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._supervise, nursery.cancel_scope)
                 nursery.start_soon(self._sender.run)
+                nursery.start_soon(self._settler.run)
+                nursery.start_soon(self._journal.run, self._reached)
                 try:
                     yield
                 except Exception as error:  # noqa: BLE001  (raised again below, the very same object)
                     problem = error
                 else:
+                    in_order = True
                     await self._finish(close_timeout)
                 nursery.cancel_scope.cancel(reason="the client's block was left")
         except BaseExceptionGroup as group:
@@ -138,6 +163,8 @@ class SignalClient(AccountOperations):
             problem = _the_one_that_matters(group)
         finally:
             self._settle_the_rest()
+            with trio.move_on_after(_LAST_ACTS, shield=True):
+                await self._journal.aclose(in_order=in_order)
             with trio.move_on_after(_LAST_ACTS, shield=True):
                 await self._route.aclose()
         if problem is not None:
@@ -172,6 +199,12 @@ class SignalClient(AccountOperations):
         ``await message.wait()``. A checkpoint. With ``overflow="wait"`` it waits for room.
         Cancelled, the message was not accepted.
 
+        With a store it returns once the message is committed, some tenths of a millisecond later. From
+        then on a kill of the process loses it no more: the next process sends it, or tells in
+        :meth:`events` what became of it. With ``durability="full"`` neither does a loss of power; it
+        then waits for the disk, some milliseconds. A process killed *during* this call may
+        or may not have accepted the message: give an ``id`` to recognise it by.
+
         Args:
             recipient: a number (``+15550100``), a group (``group.…=``), a UUID or a username;
                 ``message.reply_to`` of a received message is always one of them.
@@ -187,11 +220,12 @@ class SignalClient(AccountOperations):
             account: which account sends it, for a client that serves all of a daemon's.
             deadline: drop the message if it still waits then; a moment on Trio's clock, as in
                 ``trio.current_time() + 60``.
-            id: a name of your own for the message.
+            id: a name of your own for the message; with a store, none that a message without outcome has.
 
         Raises:
             ConfigurationError: an argument is wrong; it is named.
             BufferFull: ``overflow="error"`` and no room.
+            StoreError: the store could not be written (:class:`StoreFull`: make room); not accepted.
             ClientClosed: the client's block was left.
         """
         text_ = await self._written(
@@ -239,19 +273,27 @@ class SignalClient(AccountOperations):
         id: str | None = None,  # noqa: A002  (the public name is fixed)
     ) -> OutgoingMessage:
         """Accept anything that goes through the buffer. As :meth:`send_message`."""
-        message = OutgoingMessage(
-            recipient, content, account=self.account_for(account), id=id, deadline=deadline
-        )
-        await self._journal.accept(message)
-        on_done(message, self._journal.settle)
-        entered = False
+        prepared = await self._journal.prepare(content)
+        is_written = False
         try:
-            await self._buffer.put(message)
-            entered = True
+            message = OutgoingMessage(
+                recipient, prepared, account=self.account_for(account), id=id, deadline=deadline
+            )
+            if await self._buffer.admit(message):
+                await self._write_down(message)
+                is_written = True
         finally:
-            if not entered:
-                self._journal.forget(message)
+            if not is_written:
+                self._journal.discard(prepared)
         return message
+
+    async def _write_down(self, message: OutgoingMessage) -> None:
+        """Have a message that has room written down, upon which it enters the buffer."""
+        try:
+            await self._journal.accept(message, self._buffer.enter)
+        finally:
+            if is_new(message):
+                self._buffer.release(message)
 
     def receive_messages(self, *, kinds: Collection[MessageKind] = DEFAULT_KINDS) -> "MessageStream":
         """Return an iterator over received messages that survives every loss of the connection.
@@ -278,9 +320,10 @@ class SignalClient(AccountOperations):
         """Return an iterator over everything that arrives, with each gap in its place.
 
         Gives :class:`ReceivedMessage` of every kind, :class:`Gap`, :class:`Undecodable` and
-        :class:`ChallengeRequired`. Ends when the client is closed.
+        :class:`ChallengeRequired`; with a store, also :class:`MessageSettled` for each message that an
+        earlier process had accepted. Ends when the client is closed.
         """
-        return EventStream(self._inbox, self._taken)
+        return EventStream(self._inbox, self._done_with)
 
     def acknowledge(self, event: Event) -> None:
         """Say that the application is done with an event, so that :attr:`cursor` may move over it.
@@ -297,7 +340,7 @@ class SignalClient(AccountOperations):
                 was not given by it, or has been acknowledged before.
         """
         self._inbox.acknowledge(event)
-        self._taken()
+        self._done_with(event)
 
     @property
     def state(self) -> ConnectionState:
@@ -375,6 +418,7 @@ class SignalClient(AccountOperations):
             bytes_received=link.bytes_received if link else 0,
             buffer=self._buffer.statistics(),
             in_flight=self._sender.slot is not None,
+            settling=self._settler.waiting,
             paused_until=self._sender.paused_until,
             inbox=self._inbox.statistics(),
             receiving=self._receiver.statistics(),
@@ -383,10 +427,28 @@ class SignalClient(AccountOperations):
     def _challenged(self, account: str | None, tokens: tuple[str, ...], pause: float) -> None:
         self._inbox.put([ChallengeRequired(tokens, account, pause)], time=self._wall.now())
 
-    def _taken(self) -> None:
-        """Write down how far the application has come (contract R5)."""
+    def _note_settled(self, event: MessageSettled) -> None:
+        self._inbox.add(event, time=self._wall.now())
+
+    def _may_send(self) -> AbstractContextManager[None]:
+        return self._settler.aside()
+
+    def _done_with(self, event: Event) -> None:
+        """Write down that an event is, and how far the application has come (contract R5)."""
+        self._journal.done_with(event)
+        self._done_so_far()
+
+    def _done_so_far(self) -> None:
         if (cursor := self.cursor) is not None:
             self._journal.advance(cursor)
+
+    def _reached(self) -> Cursor | None:
+        return self.cursor
+
+    def _take_over(self) -> None:
+        """Go on with what an earlier process has left."""
+        for restored in self._journal.restore(self._note_settled):
+            self._sender.take_over(restored)
 
     async def _supervise(self, everything: trio.CancelScope) -> None:
         self._failure = await self._supervisor.run()
@@ -401,10 +463,18 @@ class SignalClient(AccountOperations):
         await self._supervisor.say_goodbye()
 
     def _settle_the_rest(self) -> None:
-        """Give everything its outcome and end every iterator. The tasks have ended."""
-        self._sender.abandon()
+        """Give everything its outcome, or leave it to the next process, and end every iterator.
+
+        The tasks have ended.
+        """
+        self._sender.abandon(leave=self._journal.survives)
+        self._settler.abandon()
         self._buffer.close()
-        self._buffer.drop_all(DropReason.CLOSED)
+        if self._journal.survives:
+            self._buffer.leave_all()
+            self._done_so_far()
+        else:
+            self._buffer.drop_all(DropReason.CLOSED)
         if self.state is not ConnectionState.DISCONNECTED:
             self._status.change(ConnectionState.DISCONNECTED, Reason.CLIENT_CLOSED)
         self._status.close()

@@ -13,10 +13,11 @@ Background tasks never raise through the user's frame: the client keeps the firs
 permanent failure, cancels, and raises it bare once everything has ended.
 """
 
+import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 import trio
@@ -38,6 +39,8 @@ from ._states import Backoff
 from .gateways._requests import Requests
 from .gateways.auto import GatewayKind, make_gateway
 from .gateways.signal_cli import ReceiveMode
+from .store import Store, as_store, open_journal
+from .store._journal import StoreJournal
 
 _DEFAULT_RATE_LIMIT: Final = RateLimit(20, per=1.0, burst=100)
 
@@ -58,6 +61,7 @@ async def open_signal_client(
     max_send_attempts: int = 10,
     backoff: Backoff | None = None,
     rate_limit: RateLimit | None = _DEFAULT_RATE_LIMIT,
+    settle_timeout: float = 10.0,
     close_timeout: float = 10.0,
     attempt_timeout: float = 20.0,
     send_timeout: float = 60.0,
@@ -74,6 +78,7 @@ async def open_signal_client(
     max_attachment_bytes: int = 100 * 1024 * 1024,
     cursor: Cursor | None = None,
     acknowledge: bool = False,
+    store: str | os.PathLike[str] | Store | None = None,
     wall_clock: Callable[[], float] = time.time,
 ) -> AsyncGenerator[SignalClient]:
     """Keep a Signal account's traffic alive while the block runs.
@@ -85,7 +90,8 @@ async def open_signal_client(
     Leaving the block normally takes no more messages and goes on sending for up to
     ``close_timeout``; leaving it by an exception or a cancellation closes at once. Then
     every socket is closed, every task has ended, and every message has its outcome: the
-    one in flight ``Failed("unknown")``, what waited ``Dropped("closed")``.
+    one in flight ``Failed("unknown")``, what waited ``Dropped("closed")``. With a store, what waited
+    stays accepted instead, and the next process sends it.
 
     Args:
         url: the gateway or the hub, as ``http://host:8080``, https, ws or wss, with a base path if
@@ -101,6 +107,7 @@ async def open_signal_client(
             what comes was sent after we had connected. No other gateway uses it.
         receive: False opens no stream of messages, for a program that only sends: it takes nobody's messages
             from signal-cli's daemon. Whether the gateway is there is then asked every ``ping_interval``.
+            A cursor is neither used nor moved.
         buffer_size: the most messages that wait to be sent.
         buffer_bytes: the most bytes that they may take.
         overflow: what happens when the buffer is full; see :class:`MessageBuffer`.
@@ -110,13 +117,21 @@ async def open_signal_client(
             it could notice. Choose it for alerts, not for payments.
         max_send_attempts: with ``"at_least_once"``, how many attempts with unknown result one
             message gets before it ends as ``Failed("unknown")``.
+        settle_timeout: how long a message whose answer was lost waits for evidence that it went out all the
+            same, in seconds; 0 for not at all. A delivery, read or viewed receipt from a person it was for is
+            such evidence, if nothing else can have caused it; then the outcome is ``Sent``. Meanwhile the
+            queue goes on; with ``"at_least_once"`` it waits, and the message is sent again only without
+            evidence. Another device of the account causes no wrong proof, since Signal reports what it sends.
+            **Another program that sends through the same account and gateway does: set 0 then.** Groups,
+            usernames, a hub and ``receive=False`` know no evidence, and neither does a gateway whose clock
+            differs: there the outcome is ``Failed("unknown")`` as ever.
         backoff: how long to wait between attempts to connect.
         rate_limit: how fast messages may leave; None for no limit.
         close_timeout: how long leaving the block may go on sending, in seconds.
         attempt_timeout: one attempt's time from name look-up to the first pong, or a hub's hello, in
             seconds. signal-cli's daemon gets 16 s more: before 0.14.4 it answers after 15.
         send_timeout: how long the gateway may take to answer a send, in seconds; it has no
-            time limit of its own and can hang for ever. A hub gets 30 s more: each send waits for
+            time limit of its own and can hang for ever. A hub gets 45 s more: each send waits for
             its turn there.
         ping_interval: silence after which we ping, in seconds.
         pong_timeout: silence after that which ends the connection, in seconds.
@@ -135,13 +150,19 @@ async def open_signal_client(
         max_attachment_bytes: the most that the attachments of one message may be together.
         cursor: where an earlier process had come (:attr:`SignalClient.cursor`). A hub gives what
             came since then; what it no longer has, and all that came while a gateway without
-            memory was alone, is reported as a gap.
+            memory was alone, is reported as a gap. A store knows it by itself; this is for the
+            first time with one.
         acknowledge: move the cursor over an event when :meth:`SignalClient.acknowledge` is called
             for it, instead of when it is taken.
+        store: a file (or :class:`Store`) that keeps accepted messages, the cursor, and a hub's log over a
+            kill of the process; see there how safely. What waits when the block is left stays in it, and the
+            next process sends it; what an earlier one has left comes as :class:`MessageSettled` in
+            :meth:`SignalClient.events` when it has its outcome.
         wall_clock: tells the time of day in seconds since the epoch.
 
     Raises:
         ConfigurationError: an argument is wrong; it is named. Nothing was started.
+        StoreError: the store cannot be used, and what to do. Nothing was started, and nothing changed in it.
         PermanentError: before the first connection: the gateway can never serve this
             account, and what to change. Raised where the block is left, after cancelling it.
         GatewayRefused: before the first connection: the credentials are refused and there is
@@ -168,6 +189,7 @@ async def open_signal_client(
         if option is not None and not callable(option):
             raise ConfigurationError(name, f"{type(option).__name__} cannot be called")
     check_positive("close_timeout", close_timeout, zero=True)
+    check_positive("settle_timeout", settle_timeout, zero=True)
     check_type("acknowledge", acknowledge, bool)
     check_type("receive", receive, bool, optional=False)
     wall = WallClock(wall_clock)
@@ -191,26 +213,39 @@ async def open_signal_client(
         receive=receive,
         now=wall.now,
     )
-    client = SignalClient(
-        route,
-        account,
-        buffer=MessageBuffer(buffer_size, max_bytes=buffer_bytes, overflow=overflow),
-        inbox=Inbox(
-            inbox_size,
-            inbox_bytes,
-            acknowledge=acknowledge,
-            position=cursor.position if cursor is not None else None,
-        ),
-        journal=MemoryJournal(cursor),
-        backoff=backoff or Backoff(),
-        bucket=TokenBucket(rate_limit, trio.current_time()) if rate_limit else None,
-        delivery=delivery,
-        max_send_attempts=check_count("max_send_attempts", max_send_attempts),
-        attempt_timeout=check_positive("attempt_timeout", attempt_timeout),
-        send_timeout=send_timeout,
-        receives=receive,
-        max_attachment_bytes=max_attachment_bytes,
-        wall=wall,
-    )
-    async with client.running(close_timeout):
-        yield client
+    check_count("max_send_attempts", max_send_attempts)
+    check_positive("attempt_timeout", attempt_timeout)
+    kept = as_store(store)
+    async with (
+        nullcontext(MemoryJournal(cursor if receive else None))
+        if kept is None
+        else open_journal(kept, account, cursor, wall, receives=receive)
+    ) as journal:
+        reached = journal.cursor
+        client = SignalClient(
+            route,
+            account,
+            buffer=MessageBuffer(
+                buffer_size, max_bytes=buffer_bytes, overflow=overflow, restored=journal.waiting
+            ),
+            inbox=Inbox(
+                inbox_size,
+                inbox_bytes,
+                acknowledge=acknowledge,
+                position=reached.position if reached is not None else None,
+            ),
+            journal=journal,
+            backoff=backoff or Backoff(),
+            bucket=TokenBucket(rate_limit, trio.current_time()) if rate_limit else None,
+            delivery=delivery,
+            max_send_attempts=max_send_attempts,
+            attempt_timeout=attempt_timeout,
+            send_timeout=send_timeout,
+            receives=receive,
+            max_attachment_bytes=max_attachment_bytes,
+            wall=wall,
+            keeper=journal.keeper if isinstance(journal, StoreJournal) else None,
+            settle_timeout=settle_timeout,
+        )
+        async with client.running(close_timeout):
+            yield client

@@ -10,6 +10,7 @@ import trio
 
 from ._buffer import MessageBuffer
 from ._errors import Certainty, ClientClosed
+from ._journal import Journal, Restored
 from ._outgoing import (
     Delivery,
     DropReason,
@@ -19,11 +20,15 @@ from ._outgoing import (
     begin_writing,
     drop,
     hold,
+    is_decided,
     is_held,
-    on_done,
+    leave_to_next,
+    on_decided,
+    put_in_doubt,
     settle,
 )
 from ._ratelimit import TokenBucket
+from ._settling import Settler
 from ._states import Backoff, ConnectionState
 from ._status import StateLog
 from .gateways import Gateway, SendResult
@@ -52,7 +57,9 @@ class Sender:
         gateway: what sends them.
         status: says when the client is CONNECTED.
         bucket: the rate limit, None for none.
-        delivery: what to do when nobody knows whether a message went out.
+        journal: where it is written down that a message may leave.
+        settler: waits for evidence where nobody knows whether a message went out.
+        delivery: what to do then without evidence.
         max_attempts: how often a message is attempted in all, with ``"at_least_once"``.
         source: where the jitter between attempts comes from; a shared one by default.
         on_challenge: told of the account and the tokens of a rate limit, and of the pause in seconds.
@@ -65,6 +72,8 @@ class Sender:
         status: StateLog,
         bucket: TokenBucket | None,
         *,
+        journal: Journal,
+        settler: Settler,
         delivery: Delivery,
         max_attempts: int,
         source: Random | None,
@@ -74,6 +83,8 @@ class Sender:
         self._gateway: Final = gateway
         self._status: Final = status
         self._bucket: Final = bucket
+        self._journal: Final = journal
+        self._settler: Final = settler
         self._attempts_allowed: Final = max_attempts if delivery == "at_least_once" else 1
         self._source: Final = source
         self._on_challenge: Final = on_challenge
@@ -82,20 +93,27 @@ class Sender:
         self._limits_in_a_row = 0
         self._paused_until = -math.inf
         self._retry_at = -math.inf
+        #: When the message in the slot may leave again for all that evidence is waited for.
+        self._resend_at = -math.inf
         self._news = trio.Event()
         status.listen(self._wake_up)
 
     async def run(self) -> None:
-        """Send until the buffer is closed and empty. Cancelling at any point loses no message."""
+        """Send until the buffer is closed and empty, and nothing waits for evidence beside it.
+
+        Cancelling at any point loses no message.
+        """
         while True:
             try:
                 self.slot = await self._buffer.take()
             except trio.EndOfChannel:
                 await trio.lowlevel.checkpoint()
                 break
-            on_done(self.slot, self._wake_up)
+            on_decided(self.slot, self._wake_up)
+            on_decided(self.slot, self._settler.forget)
             await self._see_through(self.slot)
             self.slot = None
+        await self._settler.drained()
         self.finished.set()
 
     @property
@@ -109,27 +127,54 @@ class Sender:
         self._paused_until = -math.inf
         self._wake_up()
 
-    def abandon(self) -> None:
-        """Give the message in the slot its outcome after the task has ended."""
+    def take_over(self, restored: Restored) -> None:
+        """Go on with a message that an earlier process has accepted. Before :meth:`run`, in their order."""
+        message = restored.message
+        if restored.begun is None:
+            self._buffer.restore(message)
+            return
+        self._settler.recall(message, restored.begun)
+        error = ClientClosed("the process ended while the message was being sent")
+        doubt = Failed(error, Certainty.UNKNOWN)
+        if restored.attempts < self._attempts_allowed:
+            put_in_doubt(message, doubt)
+            self._buffer.restore(message)
+        else:
+            self._buffer.take_over(message)
+            settle(message, doubt)
+
+    def abandon(self, *, leave: bool) -> None:
+        """Give the message in the slot its outcome after the task has ended.
+
+        Args:
+            leave: leave it to the next process, if nothing of it is leaving now.
+        """
         message, self.slot = self.slot, None
-        if message is not None and message.outcome is None and not drop(message, DropReason.CLOSED):
+        if message is None or is_decided(message) or (leave and leave_to_next(message)):
+            return
+        if not drop(message, DropReason.CLOSED):
             error = ClientClosed("the client was closed while the message was being sent")
             settle(message, Failed(error, Certainty.UNKNOWN))
 
     async def _see_through(self, message: OutgoingMessage) -> None:
         """Attempt one message until it has its outcome."""
         attempts = doubtful = renewals = 0
+        self._resend_at = -math.inf
         while await self._wait_for_turn(message):
+            await self._journal.begin(message)
             async with self._gateway.turn():
                 # While something else had the turn the link may have been lost, or a pause have begun, and
                 # the message have been withdrawn or have expired.
-                if not self._is_free(now := trio.current_time()):
+                if not self._is_free(message, now := trio.current_time()):
+                    self._journal.unsent(message)
                     continue
                 if not begin_writing(message):
                     break
                 self._take_leave(now)
                 attempts += 1
+                attempt = self._settler.begin(message)
                 result = await self._gateway.send(message)
+                self._settler.end(attempt, result.outcome)
             self._note_rate_limit(message, result)
             if result.retry:
                 self._hold(message, attempts, result)
@@ -145,39 +190,55 @@ class Sender:
                 if doubtful < self._attempts_allowed:
                     self._hold(message, attempts, result, doubt=result.outcome)
                     continue
-            settle(message, result.outcome)
+            self._conclude(message, result.outcome)
             break
+
+    def _conclude(self, message: OutgoingMessage, outcome: Sent | Failed) -> None:
+        """Give a message its outcome, or where nobody knows it, let it wait for evidence beside the queue."""
+        if isinstance(outcome, Failed):
+            is_doubtful = outcome.certainty is Certainty.UNKNOWN or self._settler.watches(message)
+            if is_doubtful and self._settler.take(message, outcome):
+                return
+        settle(message, outcome)
 
     def _hold(
         self, message: OutgoingMessage, attempt: int, result: SendResult, doubt: Failed | None = None
     ) -> None:
         """Keep a message for another attempt, later."""
         hold(message, doubt)
+        if doubt is None:
+            self._journal.unsent(message)
         delay = _RETRY.delay(attempt, retry_after=result.retry_after, source=self._source)
-        self._retry_at = trio.current_time() + delay
+        now = trio.current_time()
+        self._retry_at = now + delay
+        if doubt is not None:
+            self._resend_at = now + self._settler.watch(message)
+            delay = max(delay, self._resend_at - now)
         _logger.info("message %s is tried again in %.1f s: %s", message.id, delay, result.outcome)
 
     async def _wait_for_turn(self, message: OutgoingMessage) -> bool:
         """Wait until the message may be sent; False if it got an outcome meanwhile. A checkpoint."""
         await trio.lowlevel.checkpoint()
         while is_held(message):
-            if self._is_free(now := trio.current_time()):
-                return True
+            if self._is_free(message, now := trio.current_time()):
+                return is_held(message)
             news = self._news = trio.Event()
-            with trio.move_on_at(min(message.deadline, self._free_at(now))):
+            with trio.move_on_at(min(message.deadline, self._free_at(message, now))):
                 await news.wait()
         return False
 
-    def _is_free(self, now: float) -> bool:
-        """Say whether a message may leave now."""
-        return self._free_at(now) <= now
+    def _is_free(self, message: OutgoingMessage, now: float) -> bool:
+        """Say whether a message may leave now, if evidence does not give it its outcome at this moment."""
+        self._settler.look()
+        return self._free_at(message, now) <= now
 
-    def _free_at(self, now: float) -> float:
+    def _free_at(self, message: OutgoingMessage, now: float) -> float:
         """Return when a message may leave, as far as is known; infinity without a connection."""
         if self._status.state is not ConnectionState.CONNECTED:
             return math.inf
         rate = now + self._bucket.delay(now) if self._bucket else now
-        return max(self._retry_at, self._paused_until, rate)
+        settled_at = max(self._resend_at, self._settler.ripe_at(message))
+        return max(self._retry_at, self._paused_until, rate, settled_at)
 
     def _take_leave(self, now: float) -> None:
         """Count a message that leaves now."""

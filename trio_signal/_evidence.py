@@ -1,0 +1,406 @@
+"""What proves that a message went out although its answer was lost, and what does not. Pure.
+
+Theory of operation
+===================
+
+Signal names a message by the time at which signal-cli began to send it, and a receipt (delivered, read,
+viewed) repeats that time. So a receipt from the recipient, for a time between the begin of our request and
+the loss of its answer, proves that the message went out, *if nothing else can have caused it*. What else
+there is, and how it is excluded:
+
+- Another message of ours whose time is known, or one that another device of the account sent, which Signal
+  reports to us: its time is that of the receipt.
+- Something of ours whose time is not known: another lost answer, a reaction (the gateway tells no time for
+  one), a change of a group or a contact. It may explain each receipt within its own window, if it may have
+  been for that person: everybody may be in a group, and a number and a UUID may be one person until a message
+  that carries both has shown otherwise. A request whose answer was lost may be carried out late, by a gateway
+  that was frozen; it explains what comes for a quarter of an hour.
+- Something that we were never told of, since we did not hear everything: the link was lost, or something came
+  that could not be read. What was sent before we heard everything again proves nothing.
+- Another device whose report comes after the receipt: a receipt counts only some seconds after it came.
+- A clock that differs. The time of an ordinary answer shows by how much that of the gateway differs from ours
+  at most; all windows but the message's own are wider by that. Where it may be more than a minute, or is not
+  what it was because a clock was set, nothing is proved.
+- Two receipts for different times inside one window: one of them has a cause that we do not know, so neither
+  proves anything.
+
+What stays: another program that sends through the same account and gateway, as the process before this one
+did, and signal-cli itself, which sends a profile key to who wrote without one (the apps confirm no such
+thing, signal-cli does).
+
+All here is told the time by a :class:`Now`; nothing waits, and nothing is a checkpoint. Times are
+milliseconds since the epoch, moments are seconds on a clock that only runs forwards. Memory is bounded:
+whatever is forgotten to stay within the bounds counts as something that we did not hear.
+"""
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from ._envelopes import ReceivedMessage, Undecodable
+from ._operations import (
+    DeleteAttachment,
+    FinishLink,
+    ListAccounts,
+    ListAttachments,
+    ListContacts,
+    ListGroups,
+    Operation,
+    SendReceipt,
+    SendTyping,
+    StartLink,
+    SubmitRateLimitChallenge,
+)
+from ._recipients import is_group, is_recipient, is_username
+
+#: For so long after a receipt another device's report of the same message may still come, in seconds.
+HEED: Final = 3.0
+
+#: For so long a request whose answer was lost may still be carried out, in milliseconds.
+_LATE: Final = 15 * 60 * 1000
+
+#: By how much the gateway's clock may differ before an answer has shown it, and at most, in milliseconds.
+_UNMEASURED: Final = 5_000
+_MAX_ERROR: Final = 60_000
+
+#: A window in which the clock was set by more than this, in milliseconds, is none.
+_MAX_STEP: Final = 1_000
+
+#: How many requests, times of messages and people are remembered.
+_MAX_ATTEMPTS: Final = 1_000
+_MAX_KNOWN: Final = 1_000
+_MAX_PEOPLE: Final = 1_000
+
+#: A receipt for more messages is left alone, as is a window that receipts for more times fall into.
+_MAX_IN_RECEIPT: Final = 1_000
+_MAX_IN_WINDOW: Final = 16
+
+#: What sends nothing that anybody confirms; there are no receipts for receipts and for typing.
+_QUIET: Final[frozenset[type]] = frozenset(
+    {
+        SendReceipt,
+        SendTyping,
+        ListGroups,
+        ListContacts,
+        ListAccounts,
+        ListAttachments,
+        DeleteAttachment,
+        SubmitRateLimitChallenge,
+        StartLink,
+        FinishLink,
+    }
+)
+
+#: What is known to name one person: number, UUID, or both. None: it may be anybody.
+Person: TypeAlias = frozenset[str]
+
+
+class Now(NamedTuple):
+    """One reading of both clocks.
+
+    Attributes:
+        time: milliseconds since the epoch.
+        moment: seconds on a clock that nobody sets.
+    """
+
+    time: int
+    moment: float
+
+    def drift(self, earlier: "Now") -> float:
+        """Return by how many milliseconds the first was set since an earlier reading."""
+        return abs(self.time - earlier.time - (self.moment - earlier.moment) * 1000)
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One request that may have sent something.
+
+    Attributes:
+        begun: when it began.
+        recipient: whom it is for; None where that may be anybody.
+        account: whose it is; None where all are one account's.
+        message: what was to be sent, while that is open.
+        ended: when its answer came or was lost, in milliseconds since the epoch; infinite until then.
+        late: how much later it may explain a receipt, in milliseconds.
+        receipts: for which times in its window receipts came, and at which moment the first did.
+        is_void: whether nothing can prove it.
+    """
+
+    begun: Now
+    recipient: Person | None
+    account: str | None
+    message: Hashable | None
+    ended: float = math.inf
+    late: int = 0
+    receipts: dict[int, float] = field(default_factory=dict[int, float])
+    is_void: bool = False
+
+    @property
+    def until(self) -> float:
+        """When it explains nothing more, in milliseconds since the epoch."""
+        return self.ended + self.late
+
+    def covers(self, timestamp: int, margin: float) -> bool:
+        """Say whether it may have been sent at that time by a clock that differs by up to ``margin`` ms."""
+        return self.begun.time - margin <= timestamp <= self.until + margin
+
+
+class Proof(NamedTuple):
+    """That a message went out.
+
+    Attributes:
+        attempt: by which request.
+        timestamp: its id in Signal, in milliseconds since the epoch.
+        since: from which moment on it counts, if it still stands then.
+    """
+
+    attempt: Attempt
+    timestamp: int
+    since: float
+
+
+class Evidence:
+    """Remembers what was sent and what was heard, and says what that proves."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[Attempt, None] = {}
+        #: Those at messages that are open.
+        self._open: dict[Hashable, list[Attempt]] = {}
+        self._known: dict[int, None] = {}
+        self._uuids: dict[str, str] = {}
+        #: By how much the gateway's clock may differ, as it was at that reading.
+        self._error: float = _UNMEASURED
+        self._measured: Now | None = None
+        #: Up to when something may have been sent of which we were not told.
+        self._missed: float = -math.inf
+
+    # --- what we do ---
+
+    def begin(
+        self,
+        now: Now,
+        *,
+        recipient: str | None = None,
+        account: str | None = None,
+        message: Hashable | None = None,
+    ) -> Attempt:
+        """Note that a request begins which may send something.
+
+        Args:
+            now: the present time.
+            recipient: whom it is for; None if that may be several people.
+            account: whose it is, on a gateway that serves several.
+            message: what is to be proved if the answer is lost; None for what nobody waits for.
+        """
+        self._measured = self._measured or now
+        self._forget_what_is_over(now)
+        person = None if recipient is None else name_person(recipient)
+        attempt = Attempt(now, person or None, account, message)
+        self._attempts[attempt] = None
+        if message is not None:
+            self._open.setdefault(message, []).append(attempt)
+        return attempt
+
+    def answered(self, attempt: Attempt, now: Now, timestamp: int = 0) -> None:
+        """Note that a request was answered, whatever the answer.
+
+        Args:
+            attempt: which request.
+            now: the present time.
+            timestamp: when the message was sent, by the gateway's clock; 0 if the answer does not tell.
+        """
+        self._set_aside(attempt)
+        if timestamp:
+            del self._attempts[attempt]
+            self._know(timestamp, now)
+            self._error = max(abs(timestamp - attempt.begun.time), abs(timestamp - now.time))
+            self._measured = now
+        else:
+            attempt.ended = now.time
+
+    def lost(self, attempt: Attempt, now: Now) -> None:
+        """Note that nobody knows whether a request was carried out."""
+        attempt.ended = now.time
+        attempt.late = _LATE
+        attempt.is_void = attempt.is_void or now.drift(attempt.begun) > _MAX_STEP
+
+    def close(self, message: Hashable) -> None:
+        """Note that a message has its outcome. What was lost of it still explains what comes."""
+        for attempt in [*self._open.get(message, ())]:
+            self._set_aside(attempt)
+
+    # --- what we hear ---
+
+    def missed(self, until: int) -> None:
+        """Note that not everything was heard that was sent up to a time, in milliseconds since the epoch."""
+        self._missed = max(self._missed, until)
+
+    def hear(self, event: ReceivedMessage | Undecodable, now: Now) -> bool:
+        """Take note of what came; say whether it may prove something, or show that something is no proof."""
+        if isinstance(event, Undecodable) or (event.exception is not None and self._may_be_ours(event)):
+            # It may have been another device's report.
+            self.missed(now.time)
+            return True
+        self._learn(event)
+        if event.from_self:
+            # The report of what another device sent, or the thing itself.
+            for timestamp in (event.envelope.timestamp, event.timestamp):
+                if timestamp is not None:
+                    self._know(timestamp, now)
+            return True
+        return event.receipt is not None and self._take_receipt(event, now)
+
+    # --- what that proves ---
+
+    def proof(self, message: Hashable, now: Now) -> Proof | None:
+        """Return the proof that a message went out, if there is one; it counts from its ``since`` on."""
+        proofs = (self._proof(attempt, now) for attempt in self._open.get(message, ()))
+        return next(filter(None, proofs), None)
+
+    def accept(self, proof: Proof, now: Now) -> None:
+        """Note that a message went out by that request, so that this explains its receipts from now on."""
+        del self._attempts[proof.attempt]
+        self._know(proof.timestamp, now)
+        self.close(proof.attempt.message)
+
+    def _proof(self, attempt: Attempt, now: Now) -> Proof | None:
+        margin = self._margin(now)
+        timestamps = [timestamp for timestamp in attempt.receipts if timestamp not in self._known]
+        if len(timestamps) != 1 or attempt.is_void or attempt.ended == math.inf or margin > _MAX_ERROR:
+            return None
+        (timestamp,) = timestamps
+        if timestamp - margin <= self._missed or self._is_explained(timestamp, attempt, margin):
+            return None
+        return Proof(attempt, timestamp, attempt.receipts[timestamp] + HEED)
+
+    def _is_explained(self, timestamp: int, attempt: Attempt, margin: float) -> bool:
+        """Say whether anything but one message may have been sent to its recipient at that time."""
+        return any(
+            other.covers(timestamp, margin) and self._may_be(attempt.recipient, other.recipient)
+            for other in self._attempts
+            # Another attempt at the same message proves as much.
+            if other is not attempt and (other.message is None or other.message != attempt.message)
+        )
+
+    def _set_aside(self, attempt: Attempt) -> None:
+        """Note that nobody waits for a proof of it any more."""
+        message, attempt.message = attempt.message, None
+        if message is not None:
+            self._open[message].remove(attempt)
+            if not self._open[message]:
+                del self._open[message]
+
+    def _margin(self, now: Now) -> float:
+        """Return by how many milliseconds the gateway's clock may differ from ours."""
+        return self._error + (now.drift(self._measured) if self._measured else 0)
+
+    def _take_receipt(self, event: ReceivedMessage, now: Now) -> bool:
+        receipt = event.receipt
+        if receipt is None or not (receipt.is_delivery or receipt.is_read or receipt.is_viewed):
+            return False
+        timestamps = receipt.timestamps or ()
+        if len(timestamps) > _MAX_IN_RECEIPT or not self._open:
+            return False
+        sender = self._all_names(_sender_of(event))
+        found = False
+        for attempt in chain.from_iterable(self._open.values()):
+            is_its_account = attempt.account in (None, event.account)
+            if is_its_account and attempt.recipient is not None and attempt.recipient & sender:
+                found |= self._file(attempt, timestamps, now)
+        return found
+
+    def _may_be_ours(self, event: ReceivedMessage) -> bool:
+        """Say whether another device of the account may have sent it."""
+        return self._may_be(name_person(event.account), _sender_of(event))
+
+    def _file(self, attempt: Attempt, timestamps: tuple[int, ...], now: Now) -> bool:
+        """File a receipt from its recipient under a request; say whether it fits."""
+        end = min(attempt.ended, now.time)
+        fitting = [t for t in timestamps if attempt.begun.time <= t <= end and t not in self._known]
+        for timestamp in fitting:
+            attempt.receipts.setdefault(timestamp, now.moment)
+        if len(attempt.receipts) > _MAX_IN_WINDOW:
+            # Somebody guesses.
+            attempt.is_void = True
+            attempt.receipts.clear()
+        return bool(fitting)
+
+    def _know(self, timestamp: int, now: Now) -> None:
+        """Remember the time of a message that is no secret."""
+        self._known[timestamp] = None
+        if len(self._known) > _MAX_KNOWN:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self.missed(min(oldest, now.time))
+
+    def _learn(self, event: ReceivedMessage) -> None:
+        """Remember which number belongs to which UUID."""
+        number, uuid = event.envelope.source_number, event.envelope.source_uuid
+        if number is None or uuid is None or self._uuids.get(number) == uuid.lower():
+            return
+        self._uuids.pop(number, None)
+        self._uuids[number] = uuid.lower()
+        if len(self._uuids) > _MAX_PEOPLE:
+            del self._uuids[next(iter(self._uuids))]
+
+    def _all_names(self, person: Person) -> Person:
+        """Add the other name of a person of whom one is known."""
+        uuids = {self._uuids[name] for name in person if name in self._uuids}
+        numbers = {number for number, uuid in self._uuids.items() if uuid in person}
+        return person | uuids | numbers
+
+    def _may_be(self, one: Person | None, other: Person | None) -> bool:
+        """Say whether these may be the same person: they are not where both are named alike and differ."""
+        if one is None or other is None:
+            return True
+        one, other = self._all_names(one), self._all_names(other)
+        return bool(one & other) or not ({*map(_kind_of, one)} & {*map(_kind_of, other)})
+
+    def _forget_what_is_over(self, now: Now) -> None:
+        """Forget the requests that can explain no receipt in which anybody is interested."""
+        began = (attempt.begun.time for attempt in chain.from_iterable(self._open.values()))
+        horizon = min(began, default=now.time) - _MAX_ERROR
+        over = [each for each in self._attempts if each.message is None and each.until < horizon]
+        for attempt in over:
+            del self._attempts[attempt]
+        if len(self._attempts) >= _MAX_ATTEMPTS:
+            self._forget_the_oldest()
+
+    def _forget_the_oldest(self) -> None:
+        """Forget one request that has ended, at the price of what it may have explained."""
+        for attempt in self._attempts:
+            if attempt.message is None and attempt.ended < math.inf:
+                self._missed = max(self._missed, attempt.until)
+                del self._attempts[attempt]
+                return
+
+
+def can_prove(recipient: str) -> bool:
+    """Say whether receipts can tell of a recipient: a number or a UUID, but no group and no username."""
+    return bool(name_person(recipient))
+
+
+def name_person(*names: str | None) -> Person:
+    """Return what of these names a person: numbers and UUIDs; empty for a group or a username."""
+    return frozenset(
+        name.lower()
+        for name in names
+        if name is not None and is_recipient(name) and not is_group(name) and not is_username(name)
+    )
+
+
+def may_send(operation: Operation[Any]) -> bool:
+    """Say whether an operation may send something to somebody that is confirmed like a message."""
+    return type(operation) not in _QUIET
+
+
+def _sender_of(event: ReceivedMessage) -> Person:
+    envelope = event.envelope
+    return name_person(envelope.source_number, envelope.source_uuid, envelope.source)
+
+
+def _kind_of(name: str) -> str:
+    """Return what sort of name it is: two of one sort can be compared."""
+    return "number" if name.startswith("+") else name.partition(":")[0] if ":" in name else "uuid"

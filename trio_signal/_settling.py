@@ -1,0 +1,250 @@
+"""Messages whose answer was lost wait here for evidence that they went out all the same.
+
+What proves it is decided in :mod:`._evidence`; here is when it is looked for. With
+``"at_most_once"`` such a message leaves the send task's slot and waits beside the queue, which
+goes on; with ``"at_least_once"`` it stays in the slot, and is sent again only when nothing has
+shown by then that it went out. No evidence comes from a hub, for a group, or without receiving.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import trio
+
+from ._envelopes import ReceivedMessage, Undecodable
+from ._errors import Certainty, ClientClosed, ConfigurationError, RequestFailed, Unsupported
+from ._evidence import Attempt, Evidence, Now, Proof, can_prove
+from ._outgoing import Failed, Outcome, OutgoingMessage, Sent, is_held, settle
+from ._receiver import WallClock
+
+_logger: Final = logging.getLogger("trio_signal.sender")
+
+#: How many messages may wait beside the queue, and how many bytes of them.
+_MAX_WAITING: Final = 100
+_MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
+
+
+class _Case(NamedTuple):
+    """A message that is waited for.
+
+    Attributes:
+        until: how long, on Trio's clock; infinity where the send task sees to that.
+        doubt: what its outcome is without evidence; None while it is in the send task's slot.
+    """
+
+    until: float = math.inf
+    doubt: Failed | None = None
+
+
+class Settler:
+    """Gives messages whose answer was lost their outcome.
+
+    Args:
+        wall: tells the time of day.
+        timeout: how long a message waits for evidence, in seconds; 0 for not at all.
+        has_one_account: whether all that comes is for the account that sends.
+        is_possible: says whether evidence may come at all from this gateway.
+        is_listening: says whether everything is heard that comes.
+    """
+
+    def __init__(
+        self,
+        wall: WallClock,
+        *,
+        timeout: float,
+        has_one_account: bool,
+        is_possible: Callable[[], bool],
+        is_listening: Callable[[], bool],
+    ) -> None:
+        self._wall: Final = wall
+        self._timeout: Final = timeout
+        self._has_one_account: Final = has_one_account
+        self._is_possible: Final = is_possible
+        self._is_listening: Final = is_listening
+        self._evidence: Final = Evidence()
+        self._cases: Final[dict[OutgoingMessage, _Case]] = {}
+        self._news = trio.Event()
+        self._left = trio.Event()
+        self._look_at = math.inf
+
+    async def run(self) -> None:
+        """Give each message its outcome in its time. Cancelling loses none; see :meth:`abandon`."""
+        while True:
+            self.look()
+            news = self._news = trio.Event()
+            with trio.move_on_at(self._look_at):
+                await news.wait()
+
+    async def drained(self) -> None:
+        """Wait until no message waits. A checkpoint; cancelling is safe."""
+        await trio.lowlevel.checkpoint()
+        while self._cases:
+            await self._left.wait()
+
+    def abandon(self) -> None:
+        """Give what waits beside the queue its outcome after the task has ended."""
+        for message, case in [*self._cases.items()]:
+            if case.doubt is not None:
+                settle(message, case.doubt)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait beside the queue."""
+        return sum(case.doubt is not None for case in self._cases.values())
+
+    # --- told by the send task and the client: what is done ---
+
+    def begin(self, message: OutgoingMessage) -> Attempt:
+        """Note that a message is handed to the gateway now."""
+        return self._evidence.begin(
+            self._now(),
+            recipient=message.recipient,
+            account=None if self._has_one_account else message.account,
+            message=message if self._can_wait_for(message) else None,
+        )
+
+    def end(self, attempt: Attempt, outcome: Sent | Failed) -> None:
+        """Note what came of it."""
+        if isinstance(outcome, Failed) and outcome.certainty is Certainty.UNKNOWN:
+            self._evidence.lost(attempt, self._now())
+        else:
+            timestamp = outcome.timestamp if isinstance(outcome, Sent) else 0
+            self._evidence.answered(attempt, self._now(), timestamp)
+        # It may have been what else explained a receipt.
+        self.wake_up()
+
+    def recall(self, message: OutgoingMessage, begun: int) -> None:
+        """Note that an earlier process was sending a message when it ended.
+
+        There is no waiting for it: what other devices sent until now was not heard, so nothing could
+        be proved. But it may explain what comes.
+
+        Args:
+            message: which.
+            begun: since when, in milliseconds since the epoch.
+        """
+        now = self._now()
+        then = Now(begun, now.moment - (now.time - begun) / 1000)
+        attempt = self._evidence.begin(then, recipient=message.recipient, account=message.account)
+        self._evidence.lost(attempt, now)
+
+    @contextmanager
+    def aside(self) -> Generator[None]:
+        """Note that something else is asked of the gateway while the block runs, which may send something."""
+        attempt = self._evidence.begin(self._now())
+        is_over = False
+        try:
+            yield
+            is_over = True
+        except (ConfigurationError, ClientClosed, Unsupported):
+            is_over = True
+            raise
+        except RequestFailed as error:
+            is_over = error.certainty is Certainty.NOT_SENT
+            raise
+        finally:
+            if is_over:
+                self._evidence.answered(attempt, self._now())
+            else:
+                self._evidence.lost(attempt, self._now())
+            self.wake_up()
+
+    # --- told by the receive task: what is heard ---
+
+    def hear(self, event: ReceivedMessage | Undecodable) -> None:
+        """Take note of what came."""
+        if self._evidence.hear(event, self._now()):
+            self.wake_up()
+
+    def missed(self, until: int) -> None:
+        """Note that not everything was heard up to a time, in milliseconds since the epoch."""
+        self._evidence.missed(until)
+
+    def wake_up(self, *_: object) -> None:
+        """Look again soon."""
+        self._news.set()
+
+    # --- asked by the send task: what becomes of a message ---
+
+    def watch(self, message: OutgoingMessage) -> float:
+        """Wait for evidence of a message that stays in the slot; return for how many seconds."""
+        if not self._can_wait_for(message):
+            self._evidence.close(message)
+            return 0.0
+        self._cases[message] = _Case()
+        self.wake_up()
+        return self._timeout
+
+    def watches(self, message: OutgoingMessage) -> bool:
+        """Say whether an earlier attempt at it may yet be proved."""
+        return message in self._cases
+
+    def ripe_at(self, message: OutgoingMessage) -> float:
+        """Return when the evidence that there is for a message counts, on Trio's clock."""
+        proof = self._evidence.proof(message, self._now()) if message in self._cases else None
+        return -math.inf if proof is None else proof.since
+
+    def take(self, message: OutgoingMessage, doubt: Failed) -> bool:
+        """Take a message out of the slot to wait for evidence; False if it is not worth while.
+
+        Args:
+            message: which.
+            doubt: its outcome without evidence.
+        """
+        size = sum(other.size for other, case in self._cases.items() if case.doubt is not None)
+        has_room = self.waiting < _MAX_WAITING and size + message.size <= _MAX_WAITING_BYTES
+        if not (has_room and self._can_wait_for(message)):
+            self.forget(message)
+            return False
+        self._cases[message] = _Case(trio.current_time() + self._timeout, doubt)
+        self.wake_up()
+        return True
+
+    def forget(self, message: OutgoingMessage) -> None:
+        """Note that a message has its outcome, or gets it now."""
+        self._cases.pop(message, None)
+        self._evidence.close(message)
+        left, self._left = self._left, trio.Event()
+        left.set()
+
+    def look(self) -> None:
+        """Give each message its outcome for which it is time now. Not a checkpoint."""
+        while self._look_once():
+            pass  # What one has proved no longer explains the receipt of another.
+
+    def _look_once(self) -> bool:
+        """Look at each message; say whether one was proved to have gone out."""
+        now, self._look_at = self._now(), math.inf
+        for message, case in [*self._cases.items()]:
+            proof = self._evidence.proof(message, now)
+            is_ripe = proof is not None and proof.since <= now.moment
+            if proof is not None and is_ripe and self._is_listening() and _may_be_settled(message, case):
+                self._settle(message, proof, now)
+                return True
+            end = case.until if proof is None or is_ripe else max(case.until, proof.since)
+            if case.doubt is not None and end <= now.moment:
+                settle(message, case.doubt)
+            else:
+                ripe_at = math.inf if proof is None or is_ripe else proof.since
+                self._look_at = min(self._look_at, end, ripe_at)
+        return False
+
+    def _settle(self, message: OutgoingMessage, proof: Proof, now: Now) -> None:
+        self._evidence.accept(proof, now)
+        _logger.info("message %s went out although its answer was lost: a receipt came", message.id)
+        outcome: Outcome = Sent(proof.timestamp)
+        settle(message, outcome)
+
+    def _can_wait_for(self, message: OutgoingMessage) -> bool:
+        return self._timeout > 0 and can_prove(message.recipient) and self._is_possible()
+
+    def _now(self) -> Now:
+        return Now(self._wall.now(), trio.current_time())
+
+
+def _may_be_settled(message: OutgoingMessage, case: _Case) -> bool:
+    """Say whether it is not being written again right now."""
+    return case.doubt is not None or is_held(message)
