@@ -9,6 +9,7 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.canaries import EAR
 from trio_signal import Backoff
 from trio_signal._cli.connection import Connection
 from trio_signal._cli.daemon import DaemonSettings, run_daemon
@@ -68,6 +69,7 @@ class Daemon:
             "backoff": Backoff(jitter=False),
             "show_text": False,
         }
+        self._written = options.pop("written", trio.lowlevel.checkpoint)
         self._settings = DaemonSettings(where=where, **(standard | options))
         self._level = level
         self.input = Input()
@@ -77,10 +79,13 @@ class Daemon:
 
     async def run(self) -> None:
         """Run it to its end."""
-        log = make_logger(lambda line: self.events.append(json.loads(line)), as_json=True, level=self._level)
+        log = make_logger(self._hear, as_json=True, level=self._level)
         with trio.fail_after(86_400), library_events(log, level=self._level):
-            self.code = await run_daemon(self._settings, log, read=self.input.read)
+            self.code = await run_daemon(self._settings, log, read=self.input.read, written=self._written)
         self.ended.set()
+
+    def _hear(self, line: str) -> None:
+        self.events.append(json.loads(EAR.read(line, "the daemon's log")))
 
     def told(self, event: str, *fields: str) -> list[Any]:
         """Return of each event of one name these fields: one alone, or several as a tuple."""

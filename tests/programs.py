@@ -13,6 +13,8 @@ from typing import Any
 
 import trio
 
+from tests.canaries import EAR
+
 #: Seconds after which a test gives a program up.
 _PATIENCE = 20.0
 
@@ -43,7 +45,11 @@ async def run_program(*arguments: str, stdin: bytes = b"", env: Mapping[str, str
             capture_stderr=True,
             check=False,
         )
-    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+    finished = Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+    if {"token", "link"}.isdisjoint(arguments[:1]):  # which are there to print one
+        EAR.read(finished.out, "the program's output")
+    EAR.read(finished.err, "the program's standard error")
+    return finished
 
 
 class Program:
@@ -73,7 +79,7 @@ class Program:
             if not data:
                 return None
             self._unread += data
-            self.seen += data.decode()
+            self.seen += EAR.read(data.decode(), "the program's output")
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode()
 
@@ -97,7 +103,8 @@ class Program:
         err = b""
         while data := bytes(await self._process.stderr.receive_some()):
             err += data
-        return Finished(await self._process.wait(), self.seen, err.decode())
+        told = EAR.read(err.decode(), "the program's standard error")
+        return Finished(await self._process.wait(), self.seen, told)
 
 
 @asynccontextmanager

@@ -38,6 +38,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- text ---
 
 
+@pytest.mark.threat("T3")
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

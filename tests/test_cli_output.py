@@ -95,6 +95,7 @@ async def test_a_pipe_that_another_program_made_non_blocking_loses_nothing(pipe:
     assert received == b"x" * 300_000
 
 
+@pytest.mark.threat("T3")
 def test_what_the_library_logs_is_one_safe_line(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("trio_signal.gateway")
     with library_on_stderr("warning"):

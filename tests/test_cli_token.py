@@ -112,6 +112,7 @@ def test_what_is_no_length_of_time(text: str, key_file: Path, capsys: pytest.Cap
     assert captured.err.startswith("trio-signal: --ttl (environment variable TRIO_SIGNAL_TTL): ")
 
 
+@pytest.mark.threat("T14")
 @pytest.mark.contract("H9")
 @pytest.mark.parametrize(
     ("content", "more", "words"),
@@ -180,6 +181,7 @@ def test_what_must_be_given(given: tuple[str, ...], words: str, capsys: pytest.C
 # --- a new key ---
 
 
+@pytest.mark.threat("T11")
 def test_a_new_key_is_strong_private_and_used_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,6 +231,7 @@ def test_a_key_that_cannot_be_written_is_no_key(tmp_path: Path, capsys: pytest.C
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.threat("T11")
 def test_a_link_is_not_followed_to_make_a_key(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     assert main(["token", "--jwt-key-file", str(tmp_path / "link"), "--new-key", "--sub", "x"]) == Exit.USAGE

@@ -552,6 +552,7 @@ async def test_a_daemon_that_reads_its_token_from_a_file_and_its_messages_from_a
     assert SECRET not in ended.out
 
 
+@pytest.mark.threat("T14")
 async def test_no_token_comes_out_whatever_goes_wrong() -> None:
     async with open_fake_gateway(require_header=("Authorization", "Bearer right")) as gateway:
         env = {

@@ -25,15 +25,16 @@ from structlog.typing import FilteringBoundLogger
 
 from .._buffer import Overflow
 from .._client import SignalClient
-from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError
+from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError, StoreError
 from .._outgoing import Delivery, Outcome, OutgoingMessage, Sent, on_done
 from .._states import Backoff, ConnectionState
 from .._status import StateChange, StateChanges
 from .._streams import EventStream
+from ..store import Store
 from .connection import Connection
 from .exits import Exit, failed
 from .interrupt import SIGNALS
-from .lines import BadLine, LineSplitter, parse_line
+from .lines import BadLine, Letter, LineSplitter, parse_line
 from .options import HUB
 from .reports import Reports
 
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
 
 #: Seconds in which lines that were read before the first signal may still find room in the buffer.
 _READ_ALREADY: Final = 0.5
+
+#: Seconds after which a line that could not be kept is tried again.
+_STORE_AGAIN: Final = 1.0
+
+#: How many outcomes may wait for their line to be written before the oldest is told once more after a kill.
+_UNWRITTEN: Final = 1_000
 
 #: Waits for input and returns it; nothing at its end.
 Read = Callable[[], Awaitable[bytes]]
@@ -72,10 +79,18 @@ class DaemonSettings:
     close_timeout: float
     backoff: Backoff
     show_text: bool
+    settle_timeout: float = 10.0
     hub: HubSettings | None = None
+    store: Store | None = None
 
 
-async def run_daemon(settings: DaemonSettings, log: FilteringBoundLogger, *, read: Read | None = None) -> int:
+async def run_daemon(
+    settings: DaemonSettings,
+    log: FilteringBoundLogger,
+    *,
+    read: Read | None = None,
+    written: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+) -> int:
     """Run a client until a signal or a permanent failure ends it, and return the exit code.
 
     The first SIGINT or SIGTERM ends the hub in order, if there is one, and then lets the
@@ -86,8 +101,9 @@ async def run_daemon(settings: DaemonSettings, log: FilteringBoundLogger, *, rea
         settings: what to run.
         log: where the events go.
         read: waits for lines of messages to send; None for none.
+        written: waits until all that the log was given by now is where a kill cannot take it away.
     """
-    daemon = _Daemon(settings, Reports(log, show_text=settings.show_text))
+    daemon = _Daemon(settings, Reports(log, show_text=settings.show_text), written)
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             watch = trio.CancelScope()
@@ -99,9 +115,12 @@ async def run_daemon(settings: DaemonSettings, log: FilteringBoundLogger, *, rea
 
 
 class _Daemon:
-    def __init__(self, settings: DaemonSettings, reports: Reports) -> None:
+    def __init__(
+        self, settings: DaemonSettings, reports: Reports, written: Callable[[], Awaitable[None]]
+    ) -> None:
         self._settings: Final = settings
         self._reports: Final = reports
+        self._written: Final = written
         self._started_at: Final = trio.current_time()
         self._stop: Final = trio.Event()
         self._reading = trio.CancelScope()
@@ -111,6 +130,11 @@ class _Daemon:
         self._connected_before = False
         self._failure: Exception | None = None
         self._unsent = 0
+        #: What was accepted from the input and has no outcome yet.
+        self._open: Final[dict[OutgoingMessage, None]] = {}
+        #: What has one, of which the line may not be written yet.
+        self._reported: Final[deque[OutgoingMessage]] = deque(maxlen=_UNWRITTEN)
+        self._news = trio.Event()
 
     async def watch_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         """Turn the first signal into a stop, and any other into a cancellation."""
@@ -133,14 +157,18 @@ class _Daemon:
                     buffer_size=settings.buffer_size,
                     overflow=settings.overflow,
                     delivery=settings.delivery,
+                    settle_timeout=settings.settle_timeout,
                     close_timeout=settings.close_timeout,
                     backoff=settings.backoff,
+                    store=settings.store,
+                    # An event counts as taken once its line is written: a kill between repeats the line.
+                    acknowledge=self._confirms,
                 ) as client:
                     # Followed before anything can wait, so that not even the first change is missed.
                     reporters.start_soon(self._report_changes, client.state_changes())
                     self._begin(client)
                     if settings.hub is None:
-                        reporters.start_soon(self._report_events, client.events())
+                        reporters.start_soon(self._report_events, client, client.events())
                         await self._run(client, read)
                     else:
                         await self._run_with_hub(settings.hub, client, read)
@@ -150,6 +178,8 @@ class _Daemon:
     def conclude(self) -> int:
         """Tell how it ended, and return the exit code."""
         if self._client is not None:
+            for message in self._open:
+                self._reports.kept(message.id)
             uptime = trio.current_time() - self._started_at
             self._reports.stopped(self._client, unsent=self._unsent, uptime=uptime)
         if self._failure is not None:
@@ -167,6 +197,17 @@ class _Daemon:
             overflow=settings.overflow,
             delivery=settings.delivery,
         )
+        if settings.store is not None:
+            self._reports.store_opened(
+                settings.store.path,
+                durability=settings.store.durability,
+                taken_over=client.statistics().buffer.outgoing.pending,
+            )
+
+    @property
+    def _confirms(self) -> bool:
+        """Whether the client is to know when the line of an event is written; a hub has a log of its own."""
+        return self._settings.store is not None and self._settings.hub is None
 
     def _begin_stop(self, caught: signal.Signals) -> None:
         pending = 0 if self._client is None else self._client.statistics().buffer.outgoing.pending
@@ -178,11 +219,14 @@ class _Daemon:
 
     async def _run(self, client: SignalClient, read: Read | None) -> None:
         """Send what is read until the first signal."""
-        async with trio.open_nursery() as inputs:
-            if read is not None:
-                inputs.start_soon(self._send_input, client, read)
-            await self._stop.wait()
-            inputs.cancel_scope.deadline = trio.current_time() + _READ_ALREADY
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._note_written)
+            async with trio.open_nursery() as inputs:
+                if read is not None:
+                    inputs.start_soon(self._send_input, client, read)
+                await self._stop.wait()
+                inputs.cancel_scope.deadline = trio.current_time() + _READ_ALREADY
+            nursery.cancel_scope.cancel(reason="the daemon stops")
 
     async def _run_with_hub(self, settings: HubSettings, client: SignalClient, read: Read | None) -> None:
         """Do so beside a hub, and return once that has ended in order. Cancelling ends it at once."""
@@ -198,7 +242,8 @@ class _Daemon:
         """Start the hub; False if it cannot listen, which is then the daemon's failure. A checkpoint."""
         await trio.lowlevel.checkpoint()
         try:
-            hub: Hub = await nursery.start(partial(settings.serve, client))
+            serve = partial(settings.serve, client, on_settled=self._reports.settled)
+            hub: Hub = await nursery.start(serve)
         except SignalError as error:
             self._failure = error
             return False
@@ -255,15 +300,29 @@ class _Daemon:
         try:
             letter = parse_line(line)
             message_id = letter.id
-            message = await client.send_message(letter.recipient, letter.text, id=letter.id)
+            message = await self._accept(client, number, letter)
         except (BadLine, ConfigurationError, BufferFull) as problem:
             self._reports.line_skipped(number, problem, message_id)
         else:
             # Told at the very moment, and so in the true order; a task for each would be woken in any order.
             if message.outcome is None:
+                self._open[message] = None
                 on_done(message, self._report_outcome)
             else:
                 self._report_outcome(message, message.outcome)
+
+    async def _accept(self, client: SignalClient, number: int, letter: Letter) -> OutgoingMessage:
+        """Have the client accept a message, and wait while there is no room for it on the disk."""
+        told = False
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return await client.send_message(letter.recipient, letter.text, id=letter.id)
+            except StoreError as problem:
+                if not told:
+                    self._reports.store_failed(problem, number)
+                told = True
+            await trio.sleep(_STORE_AGAIN)
 
     def _give_up_line(self, number: int, line: bytes) -> None:
         try:
@@ -276,6 +335,10 @@ class _Daemon:
 
     def _report_outcome(self, message: OutgoingMessage, outcome: Outcome) -> None:
         self._reports.outcome(message.id, outcome)
+        self._open.pop(message, None)
+        if self._settings.store is not None:
+            self._reported.append(message)
+            self._news.set()
         if self._stop.is_set() and not isinstance(outcome, Sent):
             self._unsent += 1
 
@@ -302,6 +365,21 @@ class _Daemon:
             self._failure = change.error
             self._work.cancel(reason="the gateway refused the token")
 
-    async def _report_events(self, events: EventStream) -> None:
+    async def _report_events(self, client: SignalClient, events: EventStream) -> None:
         async for event in events:
             self._reports.event(event)
+            if self._confirms:
+                await self._written()
+                client.acknowledge(event)
+
+    async def _note_written(self) -> None:
+        """Let the store forget outcomes whose lines are written; a kill before repeats the line."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            reported = tuple(self._reported)
+            self._reported.clear()
+            await self._written()
+            for message in reported:
+                # Looking at it is what counts.
+                _ = message.outcome

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from .._errors import ConfigurationError
+from .._errors import ConfigurationError, StoreError
 from .connection import TOKEN_VARIABLE
 from .options import (
     ACCOUNT,
@@ -18,6 +18,8 @@ from .options import (
     HEADER_FILE,
     JWT_KEY_FILE,
     OVERFLOW,
+    SETTLE_TIMEOUT,
+    STORE,
     SUB,
     TOKEN_FILE,
 )
@@ -32,6 +34,7 @@ class Exit(enum.IntEnum):
     USAGE = 2
     NOT_SENT = 3
     UNKNOWN = 4
+    STORE = 5
 
 
 #: The arguments of the library's calls that can be wrong, and what they are called on the command line.
@@ -45,6 +48,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "overflow": OVERFLOW.label,
     "delivery": DELIVERY.label,
     "close_timeout": CLOSE_TIMEOUT.label,
+    "settle_timeout": SETTLE_TIMEOUT.label,
     "key": JWT_KEY_FILE.label,
     "subject": SUB.label,
     "allowed_origins": ALLOW_ORIGIN.label,
@@ -66,5 +70,8 @@ def failed(error: Exception) -> Exit:
         problem = str(error).removeprefix(f"{error.argument}: ")
         complain(f"{_NAMES.get(error.argument, error.argument)}: {problem}")
         return Exit.USAGE
+    if isinstance(error, StoreError):
+        complain(f"{STORE.label}: {error}")
+        return Exit.STORE
     complain(error)
     return Exit.FAILED

@@ -62,7 +62,7 @@ class LineSplitter:
     """Cuts a stream of bytes into numbered lines, without ever keeping much more than :data:`MAX_LINE`."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._number = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -72,14 +72,19 @@ class LineSplitter:
         """
         *lines, rest = data.split(b"\n")
         for line in lines:
-            yield from self._line(self._rest + line)
-            self._rest = b""
-        self._rest = (self._rest + rest)[: MAX_LINE + 1]
+            self._keep(line)
+            yield from self.end()
+        self._keep(rest)
 
     def end(self) -> Iterator[tuple[int, bytes]]:
         """Yield the last line, if it had no end."""
-        yield from self._line(self._rest)
-        self._rest = b""
+        line = bytes(self._rest)
+        self._rest.clear()
+        yield from self._line(line)
+
+    def _keep(self, part: bytes) -> None:
+        # In place: a long line that comes byte by byte must not be copied for each of them.
+        self._rest += part[: MAX_LINE + 1 - len(self._rest)]
 
     def _line(self, line: bytes) -> Iterator[tuple[int, bytes]]:
         self._number += 1

@@ -71,10 +71,19 @@ def make_logger(
 def _for_people(_logger: object, _method: str, fields: _Fields) -> _Fields:
     """Leave out what is None, and make all text safe for a terminal."""
     return {
-        key: printable(value) if isinstance(value, str) and key != "exception" else value
+        key: _printable_lines(value)
+        if key == "exception"
+        else printable(value)
+        if isinstance(value, str)
+        else value
         for key, value in fields.items()
         if value is not None
     }
+
+
+def _printable_lines(traceback: object) -> str:
+    """A peer's words may stand in an error's, so not even a traceback goes to the terminal as it is."""
+    return "\n".join(map(printable, str(traceback).split("\n")))
 
 
 class _Bridge(logging.Handler):

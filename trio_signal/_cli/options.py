@@ -11,6 +11,7 @@ from .._buffer import Overflow
 from .._outgoing import Delivery
 from ..gateways.auto import GatewayKind
 from ..gateways.signal_cli import ReceiveMode
+from ..store._schema import Durability
 
 
 class UsageError(Exception):
@@ -241,6 +242,38 @@ CLOSE_TIMEOUT: Final = Option(
     default_text="10",
     help="how long the end may go on sending what waits",
 )
+SETTLE_TIMEOUT: Final = Option(
+    flag="--settle-timeout",
+    metavar="SECONDS",
+    read=seconds,
+    default=10.0,
+    default_text="10",
+    help="how long to wait for a receipt that proves a send whose answer was lost; 0 for not at all",
+)
+STORE: Final = Option(
+    flag="--store",
+    metavar="FILE",
+    read=Path,
+    help="keep in this file what a kill must not lose: messages that were accepted, how far receiving has "
+    "come, the hub's log; made if there is none",
+)
+DURABILITY: Final = Option(
+    flag="--durability",
+    metavar="KIND",
+    read=one_of(*get_args(Durability)),
+    default="process",
+    default_text="process",
+    help=f"what that outlives: {_choices(Durability)}; the first a kill of the process, the second a loss of "
+    "power too, and waits for the disk",
+)
+COPY_ATTACHMENTS: Final = Option(
+    flag="--copy-attachments",
+    read=switch,
+    default=False,
+    help="keep copies of attached files beside it, in the folder FILE-files, instead of their paths",
+)
+#: What must survive the daemon, and how safely.
+STORE_OPTIONS: Final = (STORE, DURABILITY, COPY_ATTACHMENTS)
 NO_JITTER: Final = Option(
     flag="--no-jitter",
     read=switch,

@@ -71,6 +71,8 @@ class LogWriter:
         self._news = trio.Event()
         self._closed = False
         self._broken = False
+        self._taken = self._written = 0
+        self._progress = trio.Event()
         self.lost = 0
 
     def write(self, line: str) -> None:
@@ -79,7 +81,15 @@ class LogWriter:
             self.lost += 1
             return
         self._lines.append(line)
+        self._taken += 1
         self._news.set()
+
+    async def wait_written(self) -> None:
+        """Wait until all that was taken by now is written, or nobody reads any more. A checkpoint."""
+        taken = self._taken
+        await trio.lowlevel.checkpoint()
+        while self._written < taken:
+            await self._progress.wait()
 
     async def run(self) -> None:
         """Write until closed and empty. Cancelling loses what is not written yet."""
@@ -87,7 +97,7 @@ class LogWriter:
         while self._lines or not self._closed:
             await self._news.wait()
             self._news = trio.Event()
-            text = "".join(self._lines)
+            text, taken = "".join(self._lines), self._taken
             self._lines.clear()
             try:
                 await write(text, fd=self._fd)
@@ -95,6 +105,10 @@ class LogWriter:
                 # Whoever read the log is gone, perhaps by the same Ctrl-C. The work goes on without it.
                 self._broken = True
                 self._lines.clear()
+                taken = self._taken
+            self._written = taken
+            progress, self._progress = self._progress, trio.Event()
+            progress.set()
 
     def close(self) -> None:
         """Let :meth:`run` end once all is written."""

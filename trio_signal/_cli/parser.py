@@ -23,8 +23,10 @@ from .options import (
     OVERFLOW,
     RECEIVE_MODE,
     ROUTE,
+    SETTLE_TIMEOUT,
     SHOW_TEXT,
     STDIN,
+    STORE_OPTIONS,
     SUB,
     TIMEOUT,
     TTL,
@@ -35,7 +37,8 @@ from .options import (
 
 _EXIT_CODES: Final = """\
 exit codes:
-  0    done; for daemon: ended by a signal with nothing left unsent
+  0    done; for daemon: ended by a signal with nothing left unsent, or only
+       what --store keeps for the next start
   1    the gateway cannot serve this: wrong mode, unknown account, refused
        credentials, a certificate that does not verify; for daemon: --hub
        cannot be listened on; for status: not connected; for link: not linked;
@@ -45,6 +48,7 @@ exit codes:
        nothing was done
   4    it is not known whether it was sent, or done; trying
        again may repeat it
+  5    --store cannot be used; nothing in it was changed
   130  status, link, demo: ended by Ctrl-C (143: by SIGTERM); call too, and then
        it is not known whether it was done
 """
@@ -70,6 +74,10 @@ With --hub other programs and web pages connect here instead of to the gateway.
 Messages then go to them, numbered and kept for who was away, and not into the
 log; the page at http://HOST:PORT/ shows what happens. At the end the hub's
 clients are told first when to come back.
+
+With --store a kill at any moment loses no message that was accepted and repeats
+none; the next start tells what became of each. What still waits at the end is
+kept for it too. A hub goes on with its numbering.
 """
 
 _STATUS: Final = """\
@@ -159,7 +167,9 @@ COMMANDS: Final = (
             BUFFER_SIZE,
             OVERFLOW,
             DELIVERY,
+            SETTLE_TIMEOUT,
             CLOSE_TIMEOUT,
+            *STORE_OPTIONS,
             NO_JITTER,
             JSON,
             SHOW_TEXT,

@@ -1,5 +1,6 @@
 """What the daemon tells: one structlog event for each thing that happens, without text unless asked for."""
 
+import os
 import signal
 from typing import TYPE_CHECKING, Final
 
@@ -10,8 +11,8 @@ from .._client import SignalClient
 from .._continuity import Gap
 from .._dial import parse_url
 from .._envelopes import ReceivedMessage, Undecodable
-from .._errors import ConfigurationError, FailedRecipient
-from .._inbox import ChallengeRequired, Event
+from .._errors import ConfigurationError, FailedRecipient, StoreError
+from .._inbox import ChallengeRequired, Event, MessageSettled
 from .._outgoing import DropReason, Failed, Outcome, Sent
 from .._states import Backoff, ConnectionState
 from .._status import StateChange
@@ -58,6 +59,18 @@ class Reports:
             version=__version__,
         )
 
+    def store_opened(self, path: str | os.PathLike[str], *, durability: str, taken_over: int) -> None:
+        """Tell where is kept what must survive, and how many messages an earlier process has left in it."""
+        self._log.info(
+            "store_opened", path=os.fspath(path), durability=durability, messages_taken_over=taken_over
+        )
+
+    def store_failed(self, problem: StoreError, line: int) -> None:
+        """Tell that a line of the input waits, since what it says cannot be kept."""
+        self._log.error(
+            "store_failed", line=line, error=str(problem), consequence="no input is read until it works"
+        )
+
     def change(self, change: StateChange) -> None:
         """Tell a change of state, and the attempt that begins with it, if one does."""
         delay = None if change.delay is None else round(change.delay, 3)
@@ -89,6 +102,16 @@ class Reports:
                 self._log.warning("undecodable", reason=event.reason, error=event.error, size=len(event.raw))
             case ChallengeRequired():
                 self._challenge(event)
+            case MessageSettled():
+                self.settled(event)
+
+    def settled(self, event: MessageSettled) -> None:
+        """Tell what became of a message that an earlier process had accepted."""
+        self.outcome(event.message_id, event.outcome)
+
+    def kept(self, message_id: str) -> None:
+        """Tell of a message that waits in the store for the next process."""
+        self._log.info("message_kept", id=message_id)
 
     def outcome(self, message_id: str | None, outcome: Outcome) -> None:
         """Tell what became of a message that was to be sent."""
