@@ -6,6 +6,10 @@ PYTHON ?= python3
 UV := uv==0.13.9
 LOCK_FLAGS ?=
 PYTEST_FLAGS ?=
+SCALE ?= 1
+SOAK ?=
+MUTANTS ?=
+MUTANTS_FLAGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,7 +25,8 @@ SIGNAL_CLI_STAMP := $(SIGNAL_CLI)/.brought-$(SIGNAL_CLI_VERSION)
 PURE := _states _outgoing _contents _operations _targets _recipients _continuity _acknowledgements _envelopes _salvage _wire _errors _buffer \
     _ratelimit _inbox hub/log hub/_pages hub/_protocol gateways/_hub_wire gateways/_hub_frames gateways/_hub_answers gateways/_hub_operations \
     gateways/_rest_answers gateways/_rest_requests gateways/_rest_operations gateways/_rest_results gateways/_operation_answers \
-    gateways/_rpc_answers gateways/_rpc_requests gateways/_rpc_results gateways/_sse gateways/_backlog gateways/_event_answers _styles
+    gateways/_rpc_answers gateways/_rpc_requests gateways/_rpc_results gateways/_sse gateways/_backlog gateways/_event_answers _styles \
+    _evidence store/_batch store/_schema store/_codec
 MIN_COVERAGE := 95
 # ASYNC9xx are off unless named. ASYNC127 is off since it objects to httpx itself, which is a dependency on purpose: `http_client=`
 # takes its maintained successor, and a test proves it. flake8-async alone reads no configuration file, so this is its place.
@@ -72,14 +77,27 @@ test-real: $(STAMP) $(SIGNAL_CLI_STAMP) ## run the tests against real processes,
 	    echo 'make test-real: tests/real has no tests yet, so none were run.' | tee .cache/test-real.summary; \
 	fi
 
+.PHONY: soak
+soak: $(STAMP) ## run the long forms of the tests, about a night; SOAK='hub kills' chooses parts, SCALE=0.1 runs a tenth
+	@$(PY) -m tests.soak --scale $(SCALE) $(SOAK)
+
+.PHONY: mutants
+mutants: $(STAMP) ## change the pure modules in small ways and see that the tests notice; MUTANTS='--sample 100' for a few
+	@$(PY) -m tests.mutants $(MUTANTS)
+
+.PHONY: audit
+audit: $(STAMP) ## look whether the pinned packages have known holes (asks the package index)
+	@$(PY) -m tests.audit
+
 .PHONY: lint
-lint: $(STAMP) ## check style and types: ruff, mypy, basedpyright, flake8-async
+lint: $(STAMP) ## check style, types and known traps: ruff, mypy, basedpyright, flake8-async, bandit
 	$(PY) -m ruff format --check --quiet --diff .
 	$(PY) -m ruff check --quiet .
 	$(PY) -m mypy
 	$(PY) -m basedpyright
 	find trio_signal benchmarks examples -name '*.py' -exec $(PY) -m flake8_async $(FLAKE8_ASYNC) {} +
 	find tests -name '*.py' -exec $(PY) -m flake8_async $(FLAKE8_ASYNC_TESTS) {} +
+	$(PY) -m bandit --quiet -ll -ii --recursive trio_signal benchmarks examples
 
 .PHONY: format
 format: $(STAMP) ## format the code and mend what ruff can mend

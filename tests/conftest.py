@@ -6,8 +6,12 @@ gives them to every pytest run, this project's own included (see ``pytest11`` in
 """
 
 import os
+from collections.abc import Generator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.canaries import EAR
 
 # No deadline and no complaint about speed in either: the time an example takes is a property of the machine,
 # and a noisy one would fail at random.
@@ -17,3 +21,32 @@ settings.register_profile(
     "ci", settings.get_profile("default"), derandomize=True, database=None, print_blob=True
 )
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+# --- No secret in any log of any test: see canaries.py. ---
+
+
+@pytest.fixture(scope="session", autouse=True)
+def an_ear_for_secrets() -> Generator[None]:
+    """Hear every logger, from the first test to the last."""
+    with EAR.put_in():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail the test during which a secret was logged, or printed and read by no one."""
+    report = yield
+    if report.when == "teardown":
+        for name, text in report.sections:
+            if name.startswith("Captured std"):  # the log was heard as it came
+                EAR.read(text, name)
+    if leaks := EAR.take():
+        told = "\n".join(dict.fromkeys(leaks))
+        if report.passed:
+            report.outcome, report.longrepr = "failed", told
+        else:
+            report.sections.append(("Secrets in the log", told))
+    return report

@@ -29,6 +29,7 @@ from trio_signal import (
     Dropped,
     Failed,
     Gap,
+    Outcome,
     OutgoingMessage,
     RateLimit,
     ReceivedMessage,
@@ -203,6 +204,8 @@ async def _live(world: World, faults: Mapping[str, Fault], options: dict[str, An
             async with trio.open_nursery() as actors:
                 actors.start_soon(_write, world)
                 actors.start_soon(_correspond, world)
+                actors.start_soon(_confirm, world)
+                actors.start_soon(_use_the_phone, world)
                 actors.start_soon(_break_things, world, faults)
             await _come_to_rest(world)
             nursery.cancel_scope.cancel()
@@ -263,6 +266,43 @@ async def _correspond(world: World) -> None:  # noqa: ASYNC910
     while trio.current_time() < TROUBLE:
         await trio.sleep(random.expovariate(1 / mean))
         _emit(world)
+
+
+async def _confirm(world: World) -> None:  # noqa: ASYNC910
+    """Send receipts for what arrived, as people's apps do: at once, or when they are switched on again."""
+    random, chance, seen = world.random, world.random.choice((0.0, 0.5, 1.0)), 0
+    async with trio.open_nursery() as receipts:
+        while trio.current_time() < TROUBLE:
+            await trio.sleep(0.3)
+            arrived = world.gateway.received[seen:]
+            seen += len(arrived)
+            for request in arrived:
+                if request.timestamp is None or random.random() >= chance:
+                    continue
+                to = request.recipients[0]
+                for person in (to,) if to.startswith("+") else PEOPLE[:2]:
+                    receipts.start_soon(_deliver_receipt, world, request.timestamp, person)
+
+
+async def _use_the_phone(world: World) -> None:  # noqa: ASYNC910
+    """Write to the same people from another device of the account, which Signal reports to all the others."""
+    random, mean = world.random, world.random.choice((2.0, 10.0, 1e9))
+    async with trio.open_nursery() as receipts:
+        while trio.current_time() < TROUBLE:
+            await trio.sleep(min(random.expovariate(1 / mean), TROUBLE))
+            if world.gateway_loses:
+                continue  # Nobody could tell that the report of it is lost.
+            stamp, person = int((START_TIME + trio.current_time()) * 1000), random.choice(PEOPLE[:2])
+            report = answers.envelopes.sync_sent(
+                None, account=world.gateway.account, recipient=person, timestamp=stamp
+            )
+            world.gateway.deliver(report)
+            receipts.start_soon(_deliver_receipt, world, stamp, person)
+
+
+async def _deliver_receipt(world: World, stamp: int, person: str) -> None:
+    await trio.sleep(world.random.choice((0.05, 1.0, 8.0)))
+    world.gateway.deliver(answers.envelopes.receipt(stamp, sender=person))
 
 
 def _emit(world: World) -> None:
@@ -510,7 +550,7 @@ def _check_sending(world: World, *, at_least_once: bool) -> None:
     for recipient, order in orders.items():
         world.check(order == sorted(order), f"O4: out of order to {recipient}: {order}")
     for message in world.accepted:
-        check_outcome(world, message, arrivals[message.text], at_least_once=at_least_once)
+        check_fate(world, message, message.outcome, arrivals[message.text], at_least_once=at_least_once)
 
 
 class Judge(Protocol):
@@ -521,9 +561,10 @@ class Judge(Protocol):
         ...
 
 
-def check_outcome(world: Judge, message: OutgoingMessage, arrived: int, *, at_least_once: bool) -> None:
+def check_fate(
+    world: Judge, message: object, outcome: Outcome | None, arrived: int, *, at_least_once: bool
+) -> None:
     """See that a message arrived as often as its outcome says (O1, O5)."""
-    outcome = message.outcome
     if not at_least_once:
         world.check(arrived <= 1, f"O5: {message} was sent {arrived} times")
     if isinstance(outcome, Sent):

@@ -520,3 +520,14 @@ def test_the_position_is_always_behind_all_that_is_done_with(steps: list[str], a
             assert inbox.position == at(done)
 
     trio.run(main)
+
+
+@pytest.mark.contract("R5")
+def test_how_far_the_last_one_reaches_is_said_once_all_before_it_are_acknowledged() -> None:
+    taken, events = Acknowledgements(10, 1000), [object() for _ in range(3)]
+    assert not taken.advance(Position(EPOCH, 9))
+    for number, event in enumerate(events, 1):
+        taken.add(event, size=1, time=number, position=Position(EPOCH, number))
+    assert taken.advance(Position(EPOCH, 9))
+    reached = [taken.acknowledge(event, None) for event in events]
+    assert reached == [Position(EPOCH, 1), Position(EPOCH, 2), Position(EPOCH, 9)]

@@ -145,3 +145,18 @@ def test_what_is_no_time_is_as_good_as_none(key: str, stamp: float) -> None:
     backlog.take(json.dumps({"envelope": {key: stamp}}).encode(), BEGUN + 1)
     assert not backlog.is_over
     assert backlog.ends_at == BEGUN + 6
+
+
+@pytest.mark.contract("C3")
+def test_when_we_connected_is_told_to_the_millisecond_however_long_ago_it_was() -> None:
+    told = (100.0, frame(1, NOW + 100_000))
+    assert over_after(make(), [told, (100.0, frame(NOW))]) is None
+    assert over_after(make(), [told, (100.0, frame(NOW + 1))]) == 2
+
+
+@pytest.mark.contract("C3")
+def test_ten_minutes_after_the_last_that_had_waited_nothing_else_has() -> None:
+    backlog = make()
+    for at in range(1, 700):
+        backlog.take(None, BEGUN + at)
+    assert backlog.ends_at == BEGUN + 600

@@ -172,3 +172,9 @@ def test_gaps_and_cursors_cannot_be_changed() -> None:
         Cursor(5).time = 6  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(AttributeError):
         Gap(GapReason.GATEWAY, 1, 2).since = 6  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_longest_name_of_a_numbering_and_one_that_is_longer() -> None:
+    assert Cursor(1, "x" * 200, 1).epoch == "x" * 200
+    with pytest.raises(ConfigurationError, match="1 to 200 characters"):
+        Cursor(1, "x" * 201, 1)

@@ -87,7 +87,7 @@ async def test_the_two_sides_agree_and_the_story_is_told(autojump_clock: MockClo
     assert "RECONNECTING: attempt 1, in 1.0 s" in text
     assert "dropped: overflow" in text
     assert "failed (unknown): " in text
-    assert "1.0 s in which messages may be missing" in text
+    assert re.search(r"1\.\d s in which messages may be missing", text)
     summary = text[text.index("What was broken") :]
     assert max(map(len, summary.splitlines())) <= 80
     assert "not played" not in summary

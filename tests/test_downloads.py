@@ -272,6 +272,7 @@ async def test_a_hub_whose_gateway_keeps_no_files_says_so(autojump_clock: MockCl
             await here.whole()
 
 
+@pytest.mark.threat("T7")
 async def test_the_place_of_a_group_is_escaped(autojump_clock: MockClock) -> None:
     async with scene("hub", WHOLE) as here:
         async with here.download(AttachmentRef("a+b=.jpg", GROUP)) as download:
@@ -280,6 +281,7 @@ async def test_the_place_of_a_group_is_escaped(autojump_clock: MockClock) -> Non
         assert here.head.startswith(f"GET /base/v1/attachments/a+b%3D.jpg?place={place} HTTP/1.1\r\n")
 
 
+@pytest.mark.threat("T7")
 async def test_whatever_a_file_is_called_is_escaped(autojump_clock: MockClock, kind: str) -> None:
     async with scene(kind, WHOLE) as here:
         async with here.download(AttachmentRef("a.b (1) [ä]?x=1#%2F&", PEER)) as download:

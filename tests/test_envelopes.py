@@ -412,6 +412,15 @@ def test_one_broken_place_costs_no_more_than_itself(name: str) -> None:
 
 
 @pytest.mark.contract("R7")
+def test_an_endless_list_with_a_broken_item_is_not_taken_apart() -> None:
+    for count, kept in ((9_999, 9_999), (10_000, 0)):
+        files = [{"id": "a"}] * count + [1]
+        message = receive(frame({"dataMessage": data(message="hi", attachments=files)}))
+        assert message.text == "hi"
+        assert len(message.attachments) == kept
+
+
+@pytest.mark.contract("R7")
 def test_a_broken_item_leaves_the_other_items() -> None:
     files = [{"id": "a", "size": 1.5}, "not an attachment", {"id": "b", "isVoiceNote": [1]}, None]
     message = receive(frame({"dataMessage": data(message="hi", attachments=files)}))
@@ -949,6 +958,7 @@ def test_any_mutations_of_any_shape(name: str, choose: st.DataObject) -> None:
     read_all(receive(value))
 
 
+@pytest.mark.threat("T1")
 @given(st.sampled_from(sorted(SHAPES)), st.data())
 @pytest.mark.contract("R7")
 def test_any_damage_to_the_bytes_of_any_shape(name: str, choose: st.DataObject) -> None:

@@ -7,10 +7,12 @@ import trio
 from trio_signal import (
     AnswerError,
     BufferFull,
+    Certainty,
     CertificateError,
     ClientClosed,
     ConfigurationError,
     DropReason,
+    FailedRecipient,
     GatewayError,
     GatewayRefused,
     InvalidTransition,
@@ -19,12 +21,17 @@ from trio_signal import (
     ObserverLagged,
     PermanentError,
     Reason,
+    RecordedError,
+    RequestFailed,
     SendFailed,
     SignalError,
+    TooManyUnacknowledged,
     UnknownAccount,
     WrongGatewayMode,
 )
-from trio_signal._errors import Remedy, remedy_for, remedy_for_status, told
+from trio_signal._errors import TRANSIENT_STATUSES, Remedy, remedy_for, remedy_for_status, told
+
+RAISED = LinkLost("it was raised")
 
 RETRY, RENEW, GIVE_UP = Remedy.RETRY, Remedy.RENEW_CREDENTIALS, Remedy.GIVE_UP
 
@@ -207,3 +214,62 @@ def test_errors_hold_what_a_caller_needs() -> None:
     assert "7 state changes" in str(ObserverLagged(7))
     assert str(ConfigurationError("url", "it is wrong")) == "url: it is wrong"
     assert MessageDropped(DropReason.CLOSED).reason == "closed"
+
+
+# --- What errors tell. ---
+
+SOMEBODY = FailedRecipient("+15550100", "UNREGISTERED_FAILURE")
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "told"),
+    [
+        (ConfigurationError("url", "no URL"), "url: no URL", {"argument": "url"}),
+        (ObserverLagged(5), "5 state changes", {"missed": 5}),
+        (TooManyUnacknowledged(7), "7 events have been taken since", {"count": 7}),
+        (
+            LinkLost("it broke", reason=Reason.HOLE, status=503, retry_after=2.0, close_code=1012),
+            "it broke",
+            {"reason": Reason.HOLE, "status": 503, "retry_after": 2.0, "close_code": 1012},
+        ),
+        (
+            GatewayRefused("not you", status=403, retry_after=1.0),
+            "not you",
+            {"status": 403, "retry_after": 1.0},
+        ),
+        (
+            AnswerError("no", status=400, code=-5, text="t", challenge_tokens=("c",), failed=(SOMEBODY,)),
+            "no",
+            {"status": 400, "code": -5, "text": "t", "challenge_tokens": ("c",), "failed": (SOMEBODY,)},
+        ),
+        (
+            RequestFailed(RAISED, Certainty.NOT_SENT),
+            "it was raised (nothing was done)",
+            {"error": RAISED, "certainty": Certainty.NOT_SENT},
+        ),
+        (
+            RequestFailed(RAISED, Certainty.UNKNOWN),
+            "it was raised (whether it was done is unknown)",
+            {"error": RAISED, "certainty": Certainty.UNKNOWN},
+        ),
+        (
+            SendFailed(RAISED, Certainty.NOT_SENT),
+            "it was raised (it was not sent)",
+            {"error": RAISED, "certainty": Certainty.NOT_SENT},
+        ),
+        (
+            RecordedError("it was raised", "LinkLost", failed=(SOMEBODY,)),
+            "it was raised",
+            {"kind": "LinkLost", "failed": (SOMEBODY,)},
+        ),
+    ],
+    ids=range(10),
+)
+def test_an_error_says_what_it_was_made_of(error: SignalError, text: str, told: dict[str, object]) -> None:
+    assert str(error).startswith(text)
+    assert {name: getattr(error, name) for name in told} == told
+
+
+@pytest.mark.contract("C6")
+def test_the_statuses_that_pass_are_those_of_the_contract() -> None:
+    assert {408, 425, 429, 500, 502, 503, 504} == TRANSIENT_STATUSES

@@ -27,7 +27,7 @@ from trio_signal._credentials import Credentials
 from trio_signal._dial import parse_url
 from trio_signal._errors import PermanentError, Remedy, remedy_for
 from trio_signal.gateways import Absence
-from trio_signal.gateways._event_answers import is_the_daemons
+from trio_signal.gateways._event_answers import has_left_all, is_the_daemons, read_refusal
 from trio_signal.gateways._event_link import EventLink
 from trio_signal.gateways._requests import Requests
 from trio_signal.testing import MemoryStream, memory_connection
@@ -467,7 +467,8 @@ def headed(*lines: bytes) -> bytes:
     ("how", "head", "rest", "lasts"),
     [
         (LAST, HEAD, b"", 0),
-        (EOF, HEAD, b"", 0),
+        # A forwarder that dies alone ends so too, while the daemon writes on.
+        (EOF, HEAD, b"", UNNOTICED),
         (RESET, HEAD, b"", UNNOTICED),
         (GARBAGE, HEAD, b"", UNNOTICED),
         # A proxy ends its own connection when the daemon's may be dead or alive.
@@ -787,3 +788,34 @@ async def test_synchronised_only_when_the_events_were_taken(autojump_clock: Mock
         with trio.move_on_after(1):
             await link.receive()
         assert syncing.at == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "has_left"),
+    [
+        (200, "text/event-stream", False),
+        (200, "text/html", True),
+        (404, "text/event-stream", True),
+        (499, "", True),
+        (500, "", False),
+        (502, "", False),
+        (503, "", True),
+        (504, "", False),
+    ],
+)
+def test_which_answers_prove_that_nothing_was_given(status: int, kind: str, has_left: bool) -> None:
+    assert has_left_all(status, httpx.Headers({"Content-Type": kind})) == has_left
+
+
+def test_what_gives_no_events_is_told_by_what_it_gave() -> None:
+    address = parse_url("http://127.0.0.1:8080")
+    error = read_refusal(address, None, 200, httpx.Headers({"Content-Type": "text/html"}), None)
+    assert "answered with 'text/html' where signal-cli's daemon gives events" in str(error)
+
+
+@pytest.mark.parametrize(
+    "spelled", [["Transfer-encoding"], ["Content-type"], ["Transfer-encoding", "Content-Type"]]
+)
+def test_half_of_the_jdks_spelling_is_not_the_daemons(spelled: list[str]) -> None:
+    headers = httpx.Headers([(name, "chunked") for name in spelled])
+    assert not is_the_daemons(parse_url("http://127.0.0.1:8080"), headers)

@@ -1,6 +1,7 @@
 """Operations as values: what they refuse, and that a hub can pass them on as they are."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any, get_args
 
 import msgspec
@@ -209,3 +210,43 @@ def test_what_comes_back_shows_no_content_in_its_repr() -> None:
 )
 def test_a_contact_can_be_written_to(contact: Contact, recipient: str | None) -> None:
     assert contact.recipient == recipient
+
+
+# --- The most of each that is taken, and a little more. ---
+
+WORDS = 4096
+YEAR = 366 * 86_400
+PICTURE = 10 * 1024 * 1024
+
+Make = Callable[[Any], Operation[Any]]
+
+#: What is made, with how much, with how much more it is refused, and by which name.
+LIMITS: list[tuple[Make, int, int, str]] = [
+    (lambda n: CreateGroup("x" * n, ()), WORDS, WORDS + 1, "name"),
+    (lambda n: UpdateGroup(GROUP, description="x" * n), WORDS, WORDS + 1, "description"),
+    (lambda n: UpdateProfile(about="x" * n), WORDS, WORDS + 1, "about"),
+    (lambda n: SubmitRateLimitChallenge("t", "signalcaptcha://".ljust(n, "x")), WORDS, WORDS + 1, "captcha"),
+    (lambda n: FinishLink("sgnl://x", "x" * n), WORDS, WORDS + 1, "device_name"),
+    (lambda n: ChangeMembers(GROUP, "add", (PEER,) * n), 1000, 1001, "members"),
+    (lambda n: CreateGroup("x", (), expiration=n), YEAR, YEAR + 1, "expiration"),
+    (lambda n: UpdateContact(PEER, expiration=n), YEAR, YEAR + 1, "expiration"),
+    (lambda n: UpdateContact(PEER, expiration=n), 0, -1, "expiration"),
+    (lambda n: UpdateProfile(avatar=bytes(n)), PICTURE, PICTURE + 1, "avatar"),
+    (lambda n: DeleteAttachment("X" * n), 255, 256, "attachment"),
+]
+
+
+@pytest.mark.parametrize(("make", "most", "more", "argument"), LIMITS, ids=range(len(LIMITS)))
+def test_the_most_that_is_taken(make: Make, most: int, more: int, argument: str) -> None:
+    make(most)
+    with pytest.raises(ConfigurationError) as caught:
+        make(more)
+    assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_device_has_a_name(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="device_name: it is empty"):
+        StartLink(name)
+    with pytest.raises(ConfigurationError, match="device_name: it is empty"):
+        FinishLink("sgnl://x", name)

@@ -181,9 +181,11 @@ async def test_a_send_in_flight_when_the_daemon_goes_is_never_answered(autojump_
         await gateway.wait_received(1)
         await trio.sleep(1)
         gateway.daemon_outage(4)
+        await messages[1].wait()
+        assert trio.current_time() == 60 + 2
         await wait_done(messages)
         assert outcomes_of(messages) == ["failed: unknown", "sent"]
-        assert trio.current_time() == 60 + 2
+        assert trio.current_time() == 60 + 10  # for evidence
 
 
 # --- flapping ---

@@ -143,3 +143,29 @@ def test_a_wrong_limit_is_refused_by_name(arguments: dict[str, Any], name: str) 
     with pytest.raises(ConfigurationError, match=rf"^rate_limit.{name}: ") as caught:
         RateLimit(**arguments)
     assert caught.value.argument == f"rate_limit.{name}"
+
+
+def test_a_token_that_is_there_is_there_at_once_and_a_half_one_is_none() -> None:
+    bucket = TokenBucket(RateLimit(1, per=1.0, burst=2), 0.0)
+    bucket.take(0.0)
+    assert [bucket.delay(now) for now in (0.0, 0.5, 1.0)] == [0.0, 0.0, 0.0]
+    bucket.take(1.0)
+    bucket.take(1.0)
+    assert bucket.delay(1.25) == 0.75
+
+
+@pytest.mark.parametrize("start", [0.0, 12_345.678, 1e6])
+@pytest.mark.parametrize("rate", [3, 7.7, 20])
+def test_after_exactly_the_delay_that_was_given_a_token_is_there(start: float, rate: float) -> None:
+    bucket, now = TokenBucket(RateLimit(rate), start), start
+    for _ in range(500):
+        now += bucket.delay(now)
+        assert bucket.delay(now) == 0.0
+        bucket.take(now)
+
+
+def test_taking_counts_the_time_that_has_passed_whether_or_not_the_delay_was_asked() -> None:
+    bucket = TokenBucket(RateLimit(1), 0.0)
+    bucket.take(0.0)
+    bucket.take(10.0)
+    assert bucket.delay(10.0) == 1.0

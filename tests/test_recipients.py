@@ -1,9 +1,20 @@
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_signal import ConfigurationError
-from trio_signal._recipients import check_number, check_recipient, is_group, is_recipient
+from trio_signal._recipients import (
+    check_author,
+    check_group,
+    check_number,
+    check_person,
+    check_recipient,
+    is_group,
+    is_recipient,
+    is_username,
+)
 
 NUMBERS = ["+1", "+15550100", "+491701234567", "+123456789012345"]
 GROUPS = [
@@ -106,3 +117,26 @@ def test_no_other_text_passes_than_ascii_of_the_four_forms(text: str) -> None:
             assert candidate.isprintable()
             assert " " not in candidate
             assert candidate[0] == "+" or "." in candidate or candidate.count("-") == 4
+
+
+@pytest.mark.parametrize("recipient", NUMBERS + GROUPS + UUIDS + USERNAMES)
+def test_each_role_takes_the_kinds_of_address_that_fit_it(recipient: str) -> None:
+    kind = next(kind for kind in (NUMBERS, GROUPS, UUIDS, USERNAMES) if recipient in kind)
+    assert is_username(recipient) == (kind is USERNAMES)
+    for check, words, kinds in (
+        (check_group, "is no group", (GROUPS,)),
+        (check_author, "is no author", (NUMBERS, UUIDS)),
+        (check_person, "it is a group", (NUMBERS, UUIDS, USERNAMES)),
+    ):
+        if kind in kinds:
+            assert check("role", recipient) == recipient
+        else:
+            with pytest.raises(ConfigurationError, match=f"^role: .*{words}"):
+                check("role", recipient)
+
+
+@pytest.mark.parametrize("value", [None, 15550100, b"+15550100", "", "somebody", "group."], ids=repr)
+@pytest.mark.parametrize("check", [check_group, check_author, check_person])
+def test_no_role_takes_what_is_no_address(check: Callable[[str, object], str], value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"^role: "):
+        check("role", value)

@@ -492,3 +492,85 @@ def test_a_created_answer_with_a_timestamp_and_any_errors_is_understood(errors: 
     result = read(201, json.dumps([entry] if wrapped else entry), recipient=GROUP)
     assert isinstance(result.outcome, Sent)
     assert result.outcome.timestamp == 200
+
+
+# --- The last of each range ---
+
+
+@pytest.mark.contract("O6")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Specified account does not exist",
+        "Couldn't process request - something",
+        "illegal base64 data at input byte 4",
+        "Invalid identifier group.x",
+        "Invalid group id",
+        "Signal Messenger phone numbers and usernames cannot be specified together",
+        "Unable to complete request due to untrusted recipient keys",
+        "User is not registered",
+        "Unregistered user",
+    ],
+)
+def test_what_the_gateway_refuses_before_sending_was_not_sent(text: str) -> None:
+    assert meaning(read(400, json.dumps({"error": text}))) == NOT_SENT
+    # Only how it begins decides: the same words elsewhere may be about anything.
+    assert meaning(read(400, json.dumps({"error": f"Failed: {text}"}))) == UNKNOWN
+
+
+@pytest.mark.contract("O6")
+@pytest.mark.parametrize(
+    ("status", "certainty"),
+    [(299, UNKNOWN), (300, NOT_SENT), (399, NOT_SENT), (499, NOT_SENT), (501, UNKNOWN)],
+)
+def test_redirections_and_faults_of_the_request_end_where_http_says(status: int, certainty: Meaning) -> None:
+    result = read(status, "")
+    assert meaning(result) == certainty
+    assert isinstance(result.outcome, Failed)
+    assert ("redirects" in str(result.outcome.error)) == (status in {300, 399})
+
+
+def test_who_was_named_as_failed_is_an_error_of_the_answer_that_named_him() -> None:
+    outcome = read(201, created(recipients=[{"number": PEER, "reason": "IDENTITY_FAILURE"}])).outcome
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, AnswerError)
+    assert outcome.error.status == 201
+
+
+def created(timestamp: Json = "1795302684386", *, recipients: Json = ()) -> str:
+    return json.dumps({"timestamp": timestamp, "errors": {"recipients": recipients}})
+
+
+@pytest.mark.parametrize(
+    ("told", "wait"),
+    [(0, 0.0), (2.5, 2.5), (999_999_999, 999_999_999.0), (1e9, None), (-1, None), (-0.5, None), ("5", None)],
+)
+def test_how_long_a_failed_recipient_has_to_wait(told: Json, wait: float | None) -> None:
+    entry = {"number": PEER, "reason": "RATE_LIMIT_FAILURE", "retry_after": told}
+    outcome = read(201, created(recipients=[entry]), recipient=GROUP).outcome
+    assert isinstance(outcome, Sent)
+    assert [failed.retry_after for failed in outcome.failed] == [wait]
+
+
+@pytest.mark.parametrize(("told", "token"), [("abc", "abc"), ("", None), (5, None), (None, None)])
+def test_what_a_failed_recipient_has_to_solve(told: Json, token: str | None) -> None:
+    entry = {"number": PEER, "reason": "PROOF_REQUIRED_FAILURE", "challenge_token": told}
+    outcome = read(201, created(recipients=[entry]), recipient=GROUP).outcome
+    assert isinstance(outcome, Sent)
+    assert [failed.challenge_token for failed in outcome.failed] == [token]
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "read_as"),
+    [("9" * 19, 10**19 - 1), ("9" * 20, 0), (1, 1), (0, 0), (-1, 0), (True, 0)],
+)
+def test_the_largest_and_the_smallest_timestamp(timestamp: Json, read_as: int) -> None:
+    assert read(201, created(timestamp)).outcome == Sent(read_as)
+
+
+def test_of_an_answer_that_is_no_json_as_many_words_are_kept_as_of_one_that_is() -> None:
+    # Four bytes are the longest character.
+    outcome = read(400, ("\N{GRINNING FACE}" * 600).encode()).outcome
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, AnswerError)
+    assert outcome.error.text == "\N{GRINNING FACE}" * 500

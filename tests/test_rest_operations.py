@@ -50,7 +50,10 @@ from trio_signal._operations import (
     UpdateProfile,
 )
 from trio_signal.gateways import AttachmentRef, SendResult
+from trio_signal.gateways._operation_answers import is_success
 from trio_signal.gateways._requests import Requests
+from trio_signal.gateways._rest_operations import needs_account
+from trio_signal.gateways._rest_results import read_operation
 from trio_signal.gateways.rest import RestGateway
 from trio_signal.testing import (
     FakeGateway,
@@ -857,3 +860,39 @@ async def test_an_account_that_the_gateway_does_not_have(
         failed = await failure(route.operate(operation, account="+15559999", limit=10))
         assert failed.certainty is NOT_SENT
         assert "Specified account does not exist" in str(failed)
+
+
+# --- The last of each range, and who needs what. ---
+
+
+@pytest.mark.parametrize(
+    ("operation", "needed"),
+    [
+        (DeleteAttachment("id"), False),
+        (FinishLink("sgnl://linkdevice", "name"), False),
+        (ListAccounts(), False),
+        (ListAttachments(), False),
+        (StartLink("name"), False),
+        (ListGroups(), True),
+        (ListContacts(), True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_one_accounts_and_what_is_not(operation: Operation[Any], needed: bool) -> None:
+    assert needs_account(operation) == needed
+
+
+@pytest.mark.parametrize(
+    ("status", "success"), [(199, False), (200, True), (201, True), (299, True), (300, False), (301, False)]
+)
+def test_which_statuses_mean_that_it_was_done(status: int, success: bool) -> None:
+    assert is_success(status) == success
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("9" * 9, 999_999_999), ("1" + "0" * 9, None), ("0", 0), ("", None), (7, 7)]
+)
+def test_the_longest_time_that_a_contact_may_have(written: str | int, seconds: int | None) -> None:
+    body = json.dumps([{"number": PEER, "message_expiration": written}]).encode()
+    (contact,) = read_operation(ListContacts(), 200, body)
+    assert contact.expiration == seconds

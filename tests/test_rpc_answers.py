@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trio_signal import AnswerError, Certainty, Failed, FailedRecipient, LinkLost, RequestFailed, Sent
 from trio_signal.gateways import SendResult
-from trio_signal.gateways._rpc_answers import read_rpc_answer, read_rpc_result
+from trio_signal.gateways._rpc_answers import read_rpc_answer, read_rpc_result, unreadable
 
 PEER: Final = "+15550002"
 UUID: Final = "2c9e0000-0000-4000-8000-000000000002"
@@ -445,3 +445,65 @@ def test_an_operation_whose_answer_cannot_be_read(body: bytes) -> None:
     with pytest.raises(RequestFailed, match="cannot be read") as caught:
         read_rpc_result(200, body, request=REQUEST)
     assert caught.value.certainty is Certainty.UNKNOWN
+
+
+# --- The last of each range ---
+
+
+@pytest.mark.contract("O6")
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [(299, UNKNOWN), (300, NOT_SENT), (399, NOT_SENT), (400, NOT_SENT), (499, NOT_SENT), (500, UNKNOWN)],
+)
+def test_redirections_and_faults_of_the_request_end_where_http_says(status: int, meaning: Meaning) -> None:
+    given = read({}, status=status)
+    assert meaning_of(given) == meaning
+    assert ("redirects" in str(error_of(given))) == (status in {300, 399})
+
+
+def test_what_came_with_http_200_says_so() -> None:
+    assert error_of(read(error(-3))).status == 200
+    assert error_of(read(result(sent(entry("UNREGISTERED_FAILURE"))))).status == 200
+
+
+@pytest.mark.parametrize("code", [None, -3])
+def test_the_error_names_its_code_if_it_has_one(code: int | None) -> None:
+    told = "signal-cli answered with an error" if code is None else f"signal-cli answered with error {code}"
+    assert str(error_of(read(error(code, "words")))) == f"{told}: words"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wait"), [(0.5, 0.5), (1, 1.0), (999_999_999, 999_999_999.0), (1e9, None), (10**9 + 1, None)]
+)
+def test_the_longest_and_the_shortest_wait(seconds: Json, wait: float | None) -> None:
+    assert read(result(sent(entry("RATE_LIMIT_FAILURE", retryAfterSeconds=seconds)))).retry_after == wait
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "read_as"), [(0, 0), (1, 1), (2**63 - 1, 2**63 - 1), (2**63, 0), (2**63 + 1, 0)]
+)
+def test_the_largest_and_the_smallest_timestamp(timestamp: int, read_as: int) -> None:
+    assert read(result(sent(entry()) | {"timestamp": timestamp})).outcome == Sent(read_as)
+
+
+def test_as_many_words_are_kept_as_of_the_other_gateways() -> None:
+    assert error_of(read(error(-3, "x" * 600))).text == "x" * 500
+
+
+@pytest.mark.contract("O6")
+@pytest.mark.parametrize("mark", ["due to rate limiting", "[429]", "[413]", "RateLimitException"])
+def test_the_words_for_a_rate_limit_under_another_code(mark: str) -> None:
+    assert meaning_of(read(error(-1, f"Failed: {mark} (something)"))) == LIMITED
+
+
+def test_who_was_not_reached_is_named_by_what_is_a_text() -> None:
+    given = read(
+        result(sent(entry(), entry("NETWORK_FAILURE") | {"recipientAddress": {"number": 5, "uuid": UUID}}))
+    )
+    assert isinstance(given.outcome, Sent)
+    assert [failed.recipient for failed in given.outcome.failed] == [UUID]
+
+
+def test_what_was_done_with_a_result_that_nobody_can_read_is_unknown() -> None:
+    assert unreadable().certainty is Certainty.UNKNOWN
+    assert "cannot be read" in str(unreadable())

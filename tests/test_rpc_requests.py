@@ -587,3 +587,21 @@ def test_a_file_from_anything_raises_nothing_else(data: bytes, size: int) -> Non
     with suppress(RequestFailed):
         for piece in pieces(b'{"result":{"data":"' + data, size):
             assert len(reader.feed(piece)) <= len(piece) + 3
+
+
+def test_each_four_characters_are_given_at_once_and_filled_ones_end_it() -> None:
+    reader = FileReader()
+    reader.feed(b'{"result":{"data":"')
+    assert reader.feed(b"YWJj") == b"abc"
+    assert reader.feed(b"YWJjYWI=") == b"abcab"
+    with pytest.raises(RequestFailed, match="cannot be read"):
+        reader.feed(b"YWJj")
+
+
+@pytest.mark.parametrize(("size", "hopes"), [(4096, True), (4097, False)])
+def test_how_far_into_an_answer_a_file_may_begin(size: int, hopes: bool) -> None:
+    reader = FileReader()
+    reader.feed(b'{"a":"'.ljust(size, b"x"))
+    assert reader.may_begin == hopes
+    given = reader.feed(b'","result":{"data":"YWJj"')
+    assert given == (b"abc" if hopes else b"")

@@ -127,6 +127,7 @@ async def test_a_file_whose_size_nobody_told_is_saved_too(
     assert saved.read_bytes() == CONTENT
 
 
+@pytest.mark.threat("T11")
 async def test_while_it_comes_it_is_beside_its_place_and_nobody_elses(kind: str, tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
 
@@ -145,6 +146,7 @@ async def test_while_it_comes_it_is_beside_its_place_and_nobody_elses(kind: str,
 # --- Not over another. ---
 
 
+@pytest.mark.threat("T4")
 @pytest.mark.contract("A4")
 async def test_another_file_is_left_alone(kind: str, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"mine")
@@ -216,6 +218,7 @@ async def test_a_file_system_without_links_will_do(
     assert files_in(tmp_path) == [saved]
 
 
+@pytest.mark.threat("T4")
 @pytest.mark.contract("A4")
 async def test_a_link_to_nowhere_is_a_file_too(tmp_path: Path) -> None:
     target = tmp_path / "a.jpg"
@@ -243,6 +246,7 @@ async def test_another_size_than_was_told_is_a_failure(kind: str, size: int, tmp
     assert files_in(tmp_path) == []
 
 
+@pytest.mark.threat("T4")
 @pytest.mark.contract("A4")
 @pytest.mark.parametrize("told", [True, False], ids=["told", "not-told"])
 async def test_no_more_is_taken_than_allowed(kind: str, told: bool, tmp_path: Path) -> None:
@@ -405,6 +409,7 @@ async def test_a_file_that_has_no_name_at_all_gets_one(tmp_path: Path) -> None:
 # --- Names. ---
 
 
+@pytest.mark.threat("T4")
 @pytest.mark.contract("A4")
 @pytest.mark.parametrize(
     ("name", "safe"),
@@ -439,6 +444,7 @@ def test_a_name_is_made_safe(name: str | None, safe: str) -> None:
     assert safe_name(name) == safe
 
 
+@pytest.mark.threat("T4")
 @pytest.mark.contract("A4")
 @given(st.text(st.characters(codec=None)) | st.text("./\\:\0 cCoOnN~", max_size=12))
 @example("x" * 195 + " .jpgs")

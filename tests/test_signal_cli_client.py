@@ -78,7 +78,7 @@ async def test_what_waited_while_the_daemon_was_away_comes_before_connected_and_
 ) -> None:
     async with open_daemon(backlog_spacing=1.0) as daemon, open_client(daemon, **KEEPS) as signal:
         await signal.wait_state(ConnectionState.CONNECTED)
-        daemon.kill()
+        daemon.terminate()
         for number in range(5):
             daemon.deliver(text=f"{number}")
         sent = await signal.send_message(PEER, "meanwhile")

@@ -586,7 +586,7 @@ async def test_what_becomes_of_a_send(autojump_clock: MockClock, answer: SendAns
 
 @pytest.mark.contract("O11")
 async def test_a_daemon_that_never_answers_a_send(autojump_clock: MockClock) -> None:
-    async with daemon() as gateway, online(gateway, send_timeout=20) as signal:
+    async with daemon() as gateway, online(gateway, send_timeout=20, settle_timeout=0) as signal:
         gateway.script_send(hang())
         start = trio.current_time()
         message = await signal.send_message(PEER, "hi")

@@ -9,7 +9,7 @@ import pytest
 from .simulation import CLI_FAULTS, FAULTS, Fault, World, first_failure, run_seed, run_signal_cli_seed
 
 #: How many worlds each run of the suite visits; ``TRIO_SIGNAL_SEEDS=20000`` visits more.
-SEEDS = int(os.environ.get("TRIO_SIGNAL_SEEDS", "350"))
+SEEDS = int(os.environ.get("TRIO_SIGNAL_SEEDS", "160"))
 
 
 @pytest.fixture(autouse=True)

@@ -244,6 +244,7 @@ def test_an_event_that_is_too_large_is_measured_and_the_next_one_is_read(stream:
     assert parse(*one_by_one(stream), max_event=10) == [Oversize(size), b"next"]
 
 
+@pytest.mark.threat("T2")
 @pytest.mark.parametrize("line", [b":", b"id:", b"no colon", b"event:receive", b"event:"])
 def test_other_lines_make_no_event_too_large_and_are_not_kept(line: bytes) -> None:
     data = b"d" * 1000

@@ -1,6 +1,5 @@
 import itertools
 import math
-from bisect import bisect_left
 from collections import Counter
 from fractions import Fraction
 from random import Random
@@ -316,42 +315,7 @@ def test_a_backoff_cannot_be_changed() -> None:
         Backoff().initial = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-# --- Many clients, and a gateway that flaps ---
-
-
-def arrivals_after_outage(outage: float, seed: int, clients: int = 10_000) -> list[float]:
-    """Return when each client is back: all drop within 50 ms, the server returns after ``outage`` seconds."""
-    random = Random(seed)
-    backoff = Backoff(random=random)
-    back: list[float] = []
-    for _ in range(clients):
-        time, attempt = random.uniform(0, 0.05), 0
-        while True:
-            attempt += 1
-            time += backoff.delay(attempt)
-            if time >= outage:
-                back.append(time)
-                break
-    return sorted(back)
-
-
-def peak(times: list[float], window: float) -> int:
-    """Return how many of the sorted times fall into the busiest window."""
-    return max(bisect_left(times, time + window) - i for i, time in enumerate(times))
-
-
-@pytest.mark.contract("B1", "B6")
-@pytest.mark.parametrize(("outage", "most"), [(0.0, 1500), (5.0, 500), (300.0, 100)])
-def test_ten_thousand_clients_do_not_come_back_as_a_herd(outage: float, most: int) -> None:
-    times = arrivals_after_outage(outage, seed=2026)
-    assert len(times) == 10_000
-    assert peak(times, 0.1) <= most
-    # Nobody waits longer than the ceiling at that attempt could make him.
-    assert times[-1] <= outage + 60.05
-
-
-def test_the_herd_is_seen_where_there_is_one() -> None:
-    assert peak([0.0, 0.01, 0.02, 0.5, 0.55], 0.1) == 3
+# --- A gateway that flaps ---
 
 
 def attempts_in(seconds: float, *, lasts: float, seed: int) -> int:

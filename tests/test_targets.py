@@ -102,14 +102,23 @@ def test_a_sender_without_a_uuid_is_named_by_number() -> None:
         envelopes.receipt(EARLIER),
         envelopes.typing(),
         envelopes.poll_vote(EARLIER, 0),
+        envelopes.call(),
+        envelopes.sync(account=OWN, type="CONTACTS_SYNC"),
     ],
-    ids=["reaction", "remote_delete", "receipt", "typing", "poll_vote"],
+    ids=["reaction", "remote_delete", "receipt", "typing", "poll_vote", "call", "sync"],
 )
 def test_what_is_no_message_is_refused(envelope: dict[str, Any], request: pytest.FixtureRequest) -> None:
     message = received(envelope)
     error = refused(message)
     assert error.argument == "target"
-    assert message.kind in str(error)
+    assert f"a {message.kind} is no message" in str(error)
+
+
+def test_what_could_not_be_decrypted_is_no_message() -> None:
+    envelope = envelopes.stamped(envelopes.text(), T)
+    frame = {"envelope": envelope, "account": OWN, "exception": {"message": "no", "type": "SomeException"}}
+    message = decode_frame(json.dumps(frame))
+    assert "is no message" in str(refused(message))
 
 
 @pytest.mark.parametrize("missing", ["where", "who", "when"])
@@ -158,12 +167,14 @@ def test_anything_else_is_no_target(target: object) -> None:
         # What a device sends with notify_self comes back as an ordinary message.
         received(envelopes.text(sender=OWN)),
         received(envelopes.text(sender=OWN), account=uuid_of(OWN)),
+        # In a client of all accounts: what one of ours wrote to another of ours.
+        received(envelopes.text(sender=OWN), account=OTHER),
         sent(Sent(T)),
         Target(PEER, OWN, T),
         # Nobody has told us our own UUID.
         Target(PEER, uuid_of(OWN), T),
     ],
-    ids=["own-device", "notify-self", "notify-self-by-uuid", "sent", "by-number", "by-uuid"],
+    ids=["own-device", "notify-self", "notify-self-by-uuid", "to-ours", "sent", "by-number", "by-uuid"],
 )
 def test_own_messages_may_be_changed(target: TargetLike) -> None:
     assert find_own_target(target, OWN) == find_target(target, OWN)

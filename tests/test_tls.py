@@ -249,6 +249,7 @@ async def test_a_bad_certificate_is_permanent_for_a_client_of_ones_own_too(
 # --- certificates that do not verify ---
 
 
+@pytest.mark.threat("T5")
 @pytest.mark.parametrize("case", BAD_CERTIFICATES)
 @pytest.mark.contract("C6", "B5")
 async def test_a_bad_certificate_ends_the_client_at_once_with_the_remedy(
@@ -291,6 +292,7 @@ async def test_without_an_own_context_the_systems_authorities_count(
         assert trio.current_time() == 0
 
 
+@pytest.mark.threat("T5")
 @pytest.mark.contract("C6")
 async def test_the_host_is_checked_by_address_too(autojump_clock: MockClock, authority: Authority) -> None:
     async with open_fake_gateway(ssl_context=authority.server("127.0.0.2")) as gateway:
@@ -329,6 +331,7 @@ async def test_a_client_that_has_worked_waits_for_the_certificate_to_be_renewed(
             await (await signal.send_message("+15550002", "after")).wait()
 
 
+@pytest.mark.threat("T5")
 @pytest.mark.contract("C6", "O5", "O6")
 async def test_a_bad_certificate_for_a_send_alone_proves_that_nothing_was_sent(
     autojump_clock: MockClock, authority: Authority
@@ -441,6 +444,7 @@ async def test_a_handshake_that_never_ends_is_noticed_at_the_deadline_with_its_p
         )
 
 
+@pytest.mark.threat("T5")
 @pytest.mark.contract("C6")
 async def test_https_to_a_port_that_speaks_http_only(autojump_clock: MockClock, authority: Authority) -> None:
     async with open_fake_gateway() as gateway:

@@ -608,6 +608,18 @@ async def test_a_sent_byte_is_no_sign_of_life(autojump_clock: trio.testing.MockC
     assert await theirs.receive_some() == b"hello"
 
 
+@pytest.mark.contract("L1", "R3")
+async def test_its_end_is_no_sign_of_life(autojump_clock: trio.testing.MockClock) -> None:
+    ours, theirs = memory_connection()
+    stream = LinkStream(ours)
+    await theirs.send_all(b"the last words")
+    await stream.receive_some()
+    await trio.sleep(1)
+    await theirs.aclose()
+    assert await stream.receive_some() == b""
+    assert (stream.bytes_received, stream.last_received) == (14, 0)
+
+
 @pytest.mark.parametrize("how", ["end", "reset", "cancel"])
 async def test_the_stream_notices_its_end(autojump_clock: trio.testing.MockClock, how: str) -> None:
     ours, theirs = memory_connection()

@@ -18,6 +18,9 @@ _decode_frame: Final = msgspec.json.Decoder(Frame).decode
 _split_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _split_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
+#: A list of more items than this, with one among them that is not as it should be, is nobody's message.
+_MAX_ITEMS: Final = 10_000
+
 
 def decode_wire(raw: bytes) -> Frame:
     """Decode one frame: what is not of the expected shape is None in the result, and all the rest is kept.
@@ -78,6 +81,8 @@ def _salvage_items(shape: type[Wire], part: msgspec.Raw) -> tuple[Wire, ...] | N
     try:
         items = _split_array(part)
     except ValueError:
+        return None
+    if len(items) > _MAX_ITEMS:
         return None
     salvaged = (_salvage_shape(shape, item) for item in items)
     return tuple(item for item in salvaged if item is not None)

