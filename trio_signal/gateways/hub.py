@@ -32,8 +32,7 @@ from ._rest_requests import encode_message, in_path
 #: What the hub writes around a message of the gateway's, and more, in bytes.
 _ROOM: Final = 64 * 1024
 
-#: How long a send may wait for its turn at the hub, and for evidence once its answer was lost, and for the way, in
-#: seconds.
+#: How long a send may wait at the hub for its turn, and for evidence that it went out, in seconds.
 _TURN: Final = 45.0
 
 #: Answers to the WebSocket handshake that no hub gives to us: there is something else.
