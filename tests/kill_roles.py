@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -63,9 +63,15 @@ class _Going:
 
     def __init__(self) -> None:
         self._gate = trio.Event()
+        #: Held while a message is handed over: until that is done, nobody is at rest.
+        self.handing_over: Final = trio.Lock()
 
     async def wait(self) -> None:
         await self._gate.wait()
+
+    @property
+    def goes(self) -> bool:
+        return self._gate.is_set()
 
     def go(self) -> None:
         self._gate.set()
@@ -159,6 +165,8 @@ async def _bot(arguments: list[str]) -> None:
                 going.go()
             else:
                 going.rest()
+                async with going.handing_over:
+                    pass
                 await _come_to_rest(signal)
                 say(rests=True)
         nursery.cancel_scope.cancel()
@@ -169,10 +177,13 @@ async def _write(signal: SignalClient, going: _Going, name: str, nursery: trio.N
     number = 0
     while True:
         await going.wait()
-        number += 1
-        recipient = random.choice(PEOPLE)
-        message = await signal.send_message(recipient, f"{name}-{number}", id=f"{name}-{number}")
-        say(accepted=message.id, to=recipient)
+        async with going.handing_over:
+            if not going.goes:
+                continue
+            number += 1
+            recipient = random.choice(PEOPLE)
+            message = await signal.send_message(recipient, f"{name}-{number}", id=f"{name}-{number}")
+            say(accepted=message.id, to=recipient)
         nursery.start_soon(_tell_outcome, message)
         await trio.sleep(random.expovariate(1 / 0.008))
 

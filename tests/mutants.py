@@ -92,8 +92,8 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
 
 #: Seconds of processor time that a test gets on top of five times what it takes. More is a loop.
 _GRACE: Final = 1.0
-#: Who uses none for so many seconds is taken to wait for ever.
-_IDLE: Final = 10.0
+#: Who sleeps for so many seconds without using any is taken to wait for ever.
+_IDLE: Final = 4.0
 #: What importing and collecting may take, in seconds of processor time.
 _START: Final = 10.0
 #: How many examples Hypothesis tries for each mutant where a test does not say. 100 take three times as long.
@@ -266,18 +266,19 @@ def in_fork(work: Callable[[], bool], *, seconds: float) -> bool:
             os._exit(1)
     # On a busy machine the clock says little. But who uses no processor at all waits for ever.
     with os.fdopen(os.pidfd_open(pid), "rb") as handle:
-        used = -1
+        before = ""
         while not select.select([handle], [], [], _IDLE)[0]:
-            before, used = used, _ticks(pid)
-            if used == before:
+            now = _doing(pid)
+            if now == before and now.startswith("S"):
                 os.kill(pid, signal.SIGKILL)
+            before = now
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _ticks(pid: int) -> int:
-    """Return how much processor time a process has used."""
+def _doing(pid: int) -> str:
+    """Return the state of a process, such as ``S`` for sleeping, and how much processor time it has used."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return f"{fields[0]} {fields[11]} {fields[12]}"
 
 
 def _limit(seconds: float) -> None:
@@ -506,10 +507,15 @@ def known_survivors(text: str) -> dict[str, str]:
 
 @dataclass
 class Tally:
-    """What became of the mutants of a module."""
+    """What became of the mutants of a module.
+
+    Attributes:
+        trouble: why not all of them were tried, if so.
+    """
 
     killed: int = 0
     survived: list[str] = field(default_factory=list[str])
+    trouble: str | None = None
 
     @property
     def total(self) -> int:
@@ -589,8 +595,9 @@ def run_all(modules: Sequence[Module], chosen: dict[str, list[int]], jobs: int) 
             (module for module in modules if chosen[module.name]),
             key=lambda module: -len(chosen[module.name]),
         )
-        for done in [pool.submit(run, module) for module in biggest_first]:
-            done.result()
+        for module, done in [(module, pool.submit(run, module)) for module in biggest_first]:
+            if (error := done.exception()) is not None:
+                tallies[module.name].trouble = str(error)
     return tallies
 
 
@@ -605,7 +612,10 @@ def report(tallies: dict[str, Tally], known: dict[str, str]) -> bool:
         print(f"survived without a reason: {name}")  # noqa: T201
     for name in weak:
         print(f"{name}: less than {LEAST:.0f} % were killed")  # noqa: T201
-    return not unknown and not weak
+    for tally in tallies.values():
+        if tally.trouble is not None:
+            print(tally.trouble)  # noqa: T201
+    return not (unknown or weak or any(tally.trouble is not None for tally in tallies.values()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

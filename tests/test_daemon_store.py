@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_signal import SignalClient, Store, StoreFull
+from trio_signal._cli.daemon import HubSettings
 from trio_signal._cli.daemon_command import run
 from trio_signal._cli.exits import Exit
 from trio_signal._cli.options import UsageError
@@ -18,9 +19,11 @@ from trio_signal._cli.output import open_log_writer
 from trio_signal._cli.parser import parse
 from trio_signal.cli import main
 from trio_signal.store import inline
-from trio_signal.testing import hang, open_fake_gateway
+from trio_signal.testing import MemoryListener, hang, open_fake_gateway
 
 from .daemons import PEER, running
+from .stores import KilledStore
+from .test_daemon_hub import hub_on
 
 GIVEN = ("--gateway", "http://127.0.0.1:1", "--account", "+15550001")
 
@@ -100,6 +103,81 @@ async def test_an_event_counts_as_taken_once_its_line_is_written(
             is_writing.set()
             await trio.sleep(1)
             assert (daemon.told("message_received", "kind"), done) == (["message"] * 2, ["one", "two"])
+
+
+@pytest.mark.parametrize("with_hub", [False, True], ids=["alone", "with a hub"])
+@pytest.mark.contract("D1")
+async def test_an_outcome_whose_line_was_not_written_at_a_kill_is_told_again(
+    tmp_path: Path, autojump_clock: MockClock, with_hub: bool
+) -> None:
+    killed = KilledStore(tmp_path)
+
+    def hub() -> HubSettings | None:
+        return hub_on(MemoryListener(), key=None) if with_hub else None
+
+    async with open_fake_gateway(port=None) as gateway:
+        gateway.refuse()
+        async with running(gateway, store=killed.store, close_timeout=1.0) as daemon:
+            daemon.input.line(recipient=PEER, text="a", id="a")
+            await trio.sleep(1)
+            await daemon.stop()
+        gateway.heal()
+        async with running(gateway, store=killed.store, hub=hub(), written=trio.sleep_forever) as daemon:
+            await gateway.wait_received(1)
+            await trio.sleep(5)
+            # Alone it has not even told it: the line of the gap before it is not written either.
+            assert daemon.told("outcome", "id") == (["a"] if with_hub else [])
+            after = killed.kill()
+        for told in (["a"], []):
+            async with running(gateway, store=after, hub=hub()) as daemon:
+                await gateway.wait_connected()
+                await trio.sleep(1)
+            assert daemon.told("outcome", "id") == told
+
+
+async def test_a_log_whose_reader_has_stalled_holds_up_a_hub_for_a_while_at_most(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_fake_gateway(port=None) as gateway:
+        gateway.refuse()
+        async with running(gateway, store=store_in(tmp_path), close_timeout=1.0) as daemon:
+            for name in "abc":
+                daemon.input.line(recipient=PEER, text=name, id=name)
+            await trio.sleep(1)
+            await daemon.stop()
+        gateway.heal()
+        hub = hub_on(MemoryListener(), key=None)
+        async with running(gateway, store=store_in(tmp_path), hub=hub, written=trio.sleep_forever) as daemon:
+            await gateway.wait_received(3)
+            await trio.sleep(1)
+            assert daemon.told("outcome", "id") == ["a"]
+            await trio.sleep(10)
+            assert daemon.told("outcome", "id") == ["a", "b", "c"]
+            with trio.fail_after(11):
+                assert await daemon.stop() == Exit.OK
+
+
+@pytest.mark.contract("C5", "R5")
+async def test_a_log_whose_reader_has_stalled_does_not_hold_up_the_end(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with open_fake_gateway(port=None) as gateway:
+        async with running(gateway, store=store_in(tmp_path), written=trio.sleep_forever) as daemon:
+            await gateway.wait_connected()
+            await trio.sleep(10)
+            gateway.deliver(text="one")
+            gateway.deliver(text="two")
+            await trio.sleep(1)
+            assert daemon.told("message_received", "kind") == ["message"]
+            with trio.fail_after(11):
+                assert await daemon.stop() == Exit.OK
+        # Those whose line was not written do not count as taken.
+        assert daemon.told("message_received", "kind") == ["message"] * 2
+        async with running(gateway, store=store_in(tmp_path)) as daemon:
+            await gateway.wait_connected()
+            await trio.sleep(1)
+        [(since, until)] = daemon.told("gap", "since", "until")
+        assert since < until
 
 
 @pytest.mark.contract("D2")

@@ -458,7 +458,7 @@ def test_a_message_with_an_outcome_gets_no_proof_and_no_receipts_any_more() -> N
 
 
 def test_what_was_sent_before_everything_was_heard_again_proves_nothing() -> None:
-    for time, expected in ((5400, None), (5401, 5401)):
+    for time, expected in ((10_300, None), (10_301, 10_301)):  # other devices' clocks may differ by 5 s
         evidence = Evidence()
         answer(evidence, -1000, -900, -900, to=BEA)
         send(evidence, "m", 0, 60_000)
@@ -466,6 +466,18 @@ def test_what_was_sent_before_everything_was_heard_again_proves_nothing() -> Non
         evidence.missed(START + 100)
         evidence.hear(receipt(time), at(60_500))
         assert proved(evidence, time=70_000) == expected
+
+
+def test_what_another_device_sent_unheard_proves_nothing_though_its_clock_is_ahead_by_seconds() -> None:
+    for ahead, gap in itertools.product((0, 2000, 5000), ((0, 1), (0, 4000))):
+        sent = gap[1] - 1
+        world = World(
+            (Deed(-1000, 50, BEA, 20, "told", 10), Deed(4100, 30_000, ADA, None, "lost", 0)),
+            ((sent, ADA, 10_000, 5000 - 15_000),),
+            (gap,),
+            ahead=ahead,
+        )
+        assert Run(world).play() == 0
 
 
 def test_a_loss_after_the_receipt_takes_its_force_away_too() -> None:
@@ -697,12 +709,14 @@ class World:
             that (or before) its report.
         gaps: from when to when everything that comes is lost.
         skew: by how much the gateway's clock is ahead.
+        ahead: by how much the other device's is.
     """
 
     deeds: tuple[Deed, ...]
     others: tuple[tuple[int, str, int, int], ...] = ()
     gaps: tuple[tuple[int, int], ...] = ()
     skew: int = 0
+    ahead: int = 0
 
 
 class Run:
@@ -739,7 +753,7 @@ class Run:
                 for person in (ADA, BEA) if deed.to in (None, GROUP) else (deed.to,):
                     self._hear(left + deed.told_after, receipt(stamp - START, sender=person or ADA))
         for time, to, told_after, reported_after in self.world.others:
-            stamp = time
+            stamp = time + self.world.ahead
             while START + stamp in self._stamps.values():
                 stamp += 1
             self._hear(time + told_after, receipt(stamp, sender=to))
@@ -831,6 +845,7 @@ def worlds() -> st.SearchStrategy[World]:
         st.lists(others, max_size=2).map(tuple),
         st.lists(gaps, max_size=1).map(tuple),
         st.sampled_from([0, 0, 50, -50, 2000]) | st.integers(-5000, 5000),
+        st.sampled_from([0, 2000]) | st.integers(-5000, 5000),
     )
 
 
@@ -894,6 +909,7 @@ def _soak_one(seed: int) -> str | None:
         (other,) * rng.randint(0, 1),
         ((since, since + rng.randint(1, 10_000)),) * rng.randint(0, 1),
         rng.choice([0, 0, rng.randint(-5000, 5000)]),
+        rng.choice([0, rng.randint(-5000, 5000)]),
     )
     try:
         Run(world).play()

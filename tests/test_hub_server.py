@@ -287,6 +287,19 @@ async def test_when_its_client_is_closed_the_hub_ends_in_order(autojump_clock: M
             assert subscriber.numbers == [1]
 
 
+@pytest.mark.contract("R5", "H1")
+async def test_what_its_client_must_have_acknowledged_it_acknowledges(autojump_clock: MockClock) -> None:
+    async with open_gateway() as gateway, connected(gateway, acknowledge=True, inbox_size=3) as signal:
+        async with serving(gateway, signal, secured=False) as scene:
+            subscriber = await scene.subscribe()
+            for n in range(10):
+                gateway.deliver(text=f"text {n}")
+                await settled()
+            await subscriber.wait_for(10)
+            assert subscriber.numbers == list(range(1, 11))
+            assert signal.statistics().inbox.unacknowledged == 0
+
+
 @pytest.mark.contract("H10")
 async def test_cancelled_it_says_goodbye_all_the_same(autojump_clock: MockClock) -> None:
     async with open_gateway() as gateway, connected(gateway) as signal:

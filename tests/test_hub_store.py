@@ -437,6 +437,54 @@ async def test_what_waits_for_the_disk_is_bounded_and_holds_back_the_inbox(
         await got(live, MAX_DRAFTS + 201)
 
 
+@pytest.mark.parametrize("is_full", [False, True], ids=["slow", "full"])
+@pytest.mark.contract("H10", "D2")
+async def test_it_ends_with_its_client_however_much_waits_for_the_disk(
+    autojump_clock: MockClock, path: Path, is_full: bool
+) -> None:
+    disk = Disk()
+    async with open_gateway() as gateway, trio.open_nursery() as nursery:
+        async with connected(gateway, store=Store(path, run=disk.run)) as signal:
+            hub = await nursery.start(
+                partial(serve_hub, signal, listeners=[MemoryListener()], wall_clock=wall_time)
+            )
+            disk.is_full = is_full
+            if not is_full:
+                disk.hold()
+            for n in range(MAX_DRAFTS + 200):
+                gateway.deliver(text=f"text {n}")
+                if n % 50 == 49:
+                    await settled()
+            assert hub.log.drafts == MAX_DRAFTS
+            closed = trio.current_time()
+        with trio.fail_after(5):
+            await settled()
+            assert not nursery.child_tasks, "the hub has ended"
+        assert trio.current_time() - closed < 60
+
+
+@pytest.mark.contract("H1")
+async def test_two_hubs_do_not_share_one_log(autojump_clock: MockClock, path: Path) -> None:
+    async with (
+        open_gateway() as gateway,
+        connected(gateway, store=Store(path, run=Disk().run)) as signal,
+    ):
+        async with serving(gateway, signal, secured=False) as scene:
+            live = await scene.subscribe()
+            with pytest.raises(ConfigurationError, match="another hub serves this client") as caught:
+                await serve_hub(signal, listeners=[MemoryListener()], wall_clock=wall_time)
+            assert caught.value.argument == "signal"
+            gateway.deliver(text="one")
+            await got(live, 1)
+            scene.hub.shutdown()
+            await scene.finished.wait()
+        async with serving(gateway, signal, secured=False) as scene:
+            live = await scene.subscribe("/websocket?since=0")
+            gateway.deliver(text="two")
+            await got(live, 2)
+            assert live.numbers == [1, 2]
+
+
 @pytest.mark.contract("D2")
 async def test_who_broadcasts_while_the_disk_is_full_is_told_why(
     autojump_clock: MockClock, path: Path
@@ -528,6 +576,11 @@ async def test_what_became_of_an_earlier_process_s_message_is_told_and_not_numbe
     autojump_clock: MockClock, path: Path
 ) -> None:
     heard: list[MessageSettled] = []
+
+    async def hear(event: MessageSettled) -> None:
+        await trio.lowlevel.checkpoint()
+        heard.append(event)
+
     async with open_gateway() as gateway:
         async with open_store_hub(gateway, path) as scene:
             gateway.script_send(hang())
@@ -537,7 +590,7 @@ async def test_what_became_of_an_earlier_process_s_message_is_told_and_not_numbe
             image = Image.of(path)
             message.withdraw()
         image.restore()
-        async with open_store_hub(gateway, path, on_settled=heard.append) as scene:
+        async with open_store_hub(gateway, path, on_settled=hear) as scene:
             await trio.sleep(30)
             assert scene.hub.log.since(0).messages[0].body.startswith(b'{"type":"gap"')
             assert scene.hub.log.head == 1

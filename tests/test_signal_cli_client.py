@@ -304,3 +304,44 @@ async def test_leaving_in_any_moment_gives_every_message_its_outcome(autojump_cl
             assert all(message.outcome is not None for message in messages)
             await trio.sleep(31)
             assert daemon.statistics().connections == 0
+
+
+@pytest.mark.contract("R3")
+async def test_what_waited_during_a_harmless_absence_is_in_the_gap_of_a_link_that_was_dead_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_daemon() as daemon, open_client(daemon, **KEEPS) as signal:
+        await signal.wait_state(ConnectionState.CONNECTED)
+        await trio.sleep(20)
+        daemon.terminate()
+        await trio.sleep(4000)
+        await daemon.start()
+        await signal.wait_state(ConnectionState.CONNECTED)
+        await trio.sleep(1)
+        daemon.half_open()
+        await trio.sleep(1)
+        daemon.deliver(text="swallowed")
+        lost = milliseconds(trio.current_time())
+        (gap,) = await take(signal, 1)
+        assert isinstance(gap, Gap)
+        assert gap.since <= lost <= gap.until
+
+
+@pytest.mark.contract("R3")
+async def test_the_rest_of_what_waited_is_in_the_gap_where_it_did_not_come(autojump_clock: MockClock) -> None:
+    async with open_daemon(backlog_spacing=1.0) as daemon, open_client(daemon, **KEEPS) as signal:
+        await signal.wait_state(ConnectionState.CONNECTED)
+        await trio.sleep(20)
+        daemon.terminate()
+        written: list[int] = []
+        for number in range(5):
+            await trio.sleep(100)
+            daemon.deliver(text=f"{number}")
+            written.append(milliseconds(trio.current_time()))
+        await trio.sleep(1000)
+        await daemon.start()
+        assert await take(signal, 2) == ["0", "1"]
+        daemon.half_open()
+        (gap,) = await take(signal, 1)
+        assert isinstance(gap, Gap)
+        assert gap.since <= written[2]

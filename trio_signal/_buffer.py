@@ -215,6 +215,8 @@ class MessageBuffer:
         if self._closed:
             raise _closed()
         self.release(message)
+        if self._is_late(message):
+            return
         # By policy "drop_oldest" only now: nothing is to be dropped for a message that then does not come.
         while not self._fits(message) and self.overflow == "drop_oldest":
             self._drop_oldest()

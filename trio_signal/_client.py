@@ -112,7 +112,7 @@ class SignalClient(AccountOperations):
             has_one_account=account is not None,
             # Others send through a hub as well, and its own client settles what is sent through it.
             is_possible=lambda: not self._receiver.has_numbers,
-            is_listening=lambda: self._receiver.absent_since is None,
+            is_listening=self._is_listening,
         )
         self._status.listen(self._settler.wake_up)
         self._receiver: Final = Receiver(inbox, journal, wall, self._settler if settles else None)
@@ -202,8 +202,8 @@ class SignalClient(AccountOperations):
         With a store it returns once the message is committed, some tenths of a millisecond later. From
         then on a kill of the process loses it no more: the next process sends it, or tells in
         :meth:`events` what became of it. With ``durability="full"`` neither does a loss of power; it
-        then waits for the disk, some milliseconds. A process killed *during* this call may
-        or may not have accepted the message: give an ``id`` to recognise it by.
+        then waits for the disk, some milliseconds. A process killed *during* this call, or right after it was
+        cancelled, may or may not have accepted the message: give an ``id`` to recognise it by.
 
         Args:
             recipient: a number (``+15550100``), a group (``group.…=``), a UUID or a username;
@@ -330,7 +330,7 @@ class SignalClient(AccountOperations):
 
         For a client opened with ``acknowledge=True``. The cursor moves over an event once it and
         all that were taken before it are acknowledged, so several loops may do so in any order.
-        Not a checkpoint. It works after the client was closed too.
+        Not a checkpoint. It works after the client was closed too, but is not written to a store any more.
 
         Args:
             event: the very object that an iterator gave.
@@ -341,6 +341,11 @@ class SignalClient(AccountOperations):
         """
         self._inbox.acknowledge(event)
         self._done_with(event)
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether it was opened with ``acknowledge=True``."""
+        return self._inbox.acknowledges
 
     @property
     def state(self) -> ConnectionState:
@@ -425,10 +430,20 @@ class SignalClient(AccountOperations):
         )
 
     def _challenged(self, account: str | None, tokens: tuple[str, ...], pause: float) -> None:
-        self._inbox.put([ChallengeRequired(tokens, account, pause)], time=self._wall.now())
+        self._inbox.put([ChallengeRequired(tokens, account, pause)], time=self._covered_until())
+
+    def _is_listening(self, since: float) -> bool:
+        """Say whether everything is heard, and bytes have come since a moment of Trio's clock."""
+        link = self._supervisor.link
+        return self._receiver.absent_since is None and link is not None and link.last_received >= since
 
     def _note_settled(self, event: MessageSettled) -> None:
-        self._inbox.add(event, time=self._wall.now())
+        self._inbox.add(event, time=self._covered_until())
+
+    def _covered_until(self) -> int:
+        """Return the time for an event of our own, which moves the cursor over no absence while it waits."""
+        now = self._wall.now()
+        return now if (cursor := self.cursor) is None else min(now, cursor.time)
 
     def _may_send(self) -> AbstractContextManager[None]:
         return self._settler.aside()

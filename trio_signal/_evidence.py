@@ -15,18 +15,21 @@ there is, and how it is excluded:
   been for that person: everybody may be in a group, and a number and a UUID may be one person until a message
   that carries both has shown otherwise. A request whose answer was lost may be carried out late, by a gateway
   that was frozen; it explains what comes for a quarter of an hour.
-- Something that we were never told of, since we did not hear everything: the link was lost, or something came
-  that could not be read. What was sent before we heard everything again proves nothing.
-- Another device whose report comes after the receipt: a receipt counts only some seconds after it came.
+- Something that we were never told of, since we did not hear everything: we had only begun to listen, the
+  link was lost, or something came that could not be read. What was sent before we heard everything (again)
+  proves nothing, nor what was sent soon after: nothing shows by how much another device's clock differs.
+- Another device whose report comes after the receipt: a receipt counts only some seconds after it came, and
+  whoever asks must have seen that the link has lived for so long.
 - A clock that differs. The time of an ordinary answer shows by how much that of the gateway differs from ours
   at most; all windows but the message's own are wider by that. Where it may be more than a minute, or is not
   what it was because a clock was set, nothing is proved.
 - Two receipts for different times inside one window: one of them has a cause that we do not know, so neither
   proves anything.
 
-What stays: another program that sends through the same account and gateway, as the process before this one
-did, and signal-cli itself, which sends a profile key to who wrote without one (the apps confirm no such
-thing, signal-cli does).
+What stays: another device whose clock is more than seconds ahead and that sent while we did not listen, or
+whose report comes later than that; another program that sends through the same account and gateway, as the
+process before this one did; and signal-cli itself, which sends a profile key to who wrote without one (the
+apps confirm no such thing, signal-cli does).
 
 All here is told the time by a :class:`Now`; nothing waits, and nothing is a checkpoint. Times are
 milliseconds since the epoch, moments are seconds on a clock that only runs forwards. Memory is bounded:
@@ -64,6 +67,9 @@ _LATE: Final = 15 * 60 * 1000
 #: By how much the gateway's clock may differ before an answer has shown it, and at most, in milliseconds.
 _UNMEASURED: Final = 5_000
 _MAX_ERROR: Final = 60_000
+
+#: By how much the clocks of the account's other devices may differ, in milliseconds.
+_OTHERS: Final = 5_000
 
 #: A window in which the clock was set by more than this, in milliseconds, is none.
 _MAX_STEP: Final = 1_000
@@ -153,7 +159,7 @@ class Proof(NamedTuple):
     Attributes:
         attempt: by which request.
         timestamp: its id in Signal, in milliseconds since the epoch.
-        since: from which moment on it counts, if it still stands then.
+        since: from which moment on it counts, if it still stands when something has come after that.
     """
 
     attempt: Attempt
@@ -271,7 +277,9 @@ class Evidence:
         if len(timestamps) != 1 or attempt.is_void or attempt.ended == math.inf or margin > _MAX_ERROR:
             return None
         (timestamp,) = timestamps
-        if timestamp - margin <= self._missed or self._is_explained(timestamp, attempt, margin):
+        # What was missed may have been sent by another device, of whose clock nothing is known.
+        may_be_missed = timestamp - max(margin, _OTHERS) <= self._missed
+        if may_be_missed or self._is_explained(timestamp, attempt, margin):
             return None
         return Proof(attempt, timestamp, attempt.receipts[timestamp] + HEED)
 

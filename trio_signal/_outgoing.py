@@ -153,6 +153,7 @@ class OutgoingMessage:
     __slots__ = (
         "_clock",
         "_doubt",
+        "_doubts",
         "_is_told",
         "_keep",
         "_news",
@@ -190,6 +191,7 @@ class OutgoingMessage:
         self._phase = _Phase.NEW
         self._outcome: Outcome | None = None
         self._doubt: Failed | None = None
+        self._doubts = 0
         self._news = trio.Event()
         self._is_told = False
         self._on_decided: list[Callable[[OutgoingMessage], None]] = []
@@ -317,12 +319,18 @@ def hold(message: OutgoingMessage, doubt: Failed | None = None) -> None:
         raise AssertionError(f"{message} is done and must not be tried again")
     message._phase = _Phase.HELD
     message._doubt = doubt or message._doubt
+    message._doubts += doubt is not None
     _wake(message)
 
 
-def put_in_doubt(message: OutgoingMessage, doubt: Failed) -> None:
-    """Note that an earlier process has attempted it, with this result."""
-    message._doubt = doubt
+def put_in_doubt(message: OutgoingMessage, doubt: Failed, attempts: int) -> None:
+    """Note that an earlier process has attempted it so often, with this result."""
+    message._doubt, message._doubts = doubt, attempts
+
+
+def doubts(message: OutgoingMessage) -> int:
+    """Say how many attempts were made of which nobody knows what came of them."""
+    return message._doubts
 
 
 def is_in_doubt(message: OutgoingMessage) -> bool:

@@ -98,7 +98,7 @@ class Receiver:
         self._listener: Final = listener
         self.has_numbers = False
         self._absence: _Absence | None = None
-        self._is_doubtful = False
+        self._is_doubtful = self._has_begun = False
         #: The last absence by which nothing was missed, from when until when.
         self._harmless = (0, -1)
         cursor = journal.cursor
@@ -108,7 +108,7 @@ class Receiver:
 
     def take_in(self, items: Iterable[str | bytes | Undecodable | Numbered]) -> None:
         """Put what came into the inbox as events. Never waits, whatever it is."""
-        self.report_absence()
+        self.report_absence(in_passing=True)
         # While an absence is in doubt the cursor has to stay before it.
         now = self._wall.now() if self._absence is None else self._absence.since
         for item in items:
@@ -161,23 +161,33 @@ class Receiver:
             lasts: for how long at most, in seconds.
         """
         began, over = self._harmless
-        if lasts and since <= over:
+        opened, until = self._absence, since + lasts * 1000
+        if since <= over:
             # Nothing has come since an absence was held to be harmless, so what waited then may be lost now.
             since = min(since, began)
-        opened, until = self._absence, since + lasts * 1000
+            if not lasts:
+                until = since
         if opened is None:
             self._absence = _Absence(reason, since, until)
         elif lasts:
             # From the beginning of all, also where that was harmless: what waited since then may be lost now.
             self._absence = opened._replace(until=max(opened.until, until))
 
-    def report_absence(self) -> None:
+    def report_absence(self, *, in_passing: bool = False) -> None:
         """Put the gap for an open absence, which ends now, into the inbox.
 
         The first frame on a new link does this, or the link's first pong where no frame
         comes: only then is it certain that the gateway has taken note of us.
+
+        Args:
+            in_passing: more of what waited may come, so that a harmless absence is not over yet.
         """
-        if self._absence is None or self._is_doubtful:
+        if not self._has_begun:
+            self._has_begun = True
+            if self._listener is not None:
+                # Nobody knows what was sent before we listened.
+                self._listener.missed(self._wall.now())
+        if self._absence is None or self._is_doubtful or (in_passing and self._absence.is_harmless):
             return
         absence, self._absence = self._absence, None
         now = self._wall.now()

@@ -18,6 +18,7 @@ from ._outgoing import (
     OutgoingMessage,
     Sent,
     begin_writing,
+    doubts,
     drop,
     hold,
     is_decided,
@@ -137,7 +138,7 @@ class Sender:
         error = ClientClosed("the process ended while the message was being sent")
         doubt = Failed(error, Certainty.UNKNOWN)
         if restored.attempts < self._attempts_allowed:
-            put_in_doubt(message, doubt)
+            put_in_doubt(message, doubt, restored.attempts)
             self._buffer.restore(message)
         else:
             self._buffer.take_over(message)
@@ -150,7 +151,11 @@ class Sender:
             leave: leave it to the next process, if nothing of it is leaving now.
         """
         message, self.slot = self.slot, None
-        if message is None or is_decided(message) or (leave and leave_to_next(message)):
+        if message is None or is_decided(message):
+            return
+        if leave and leave_to_next(message):
+            # That it leaves may be written down already, while it waited for its turn.
+            self._journal.unsent(message)
             return
         if not drop(message, DropReason.CLOSED):
             error = ClientClosed("the client was closed while the message was being sent")
@@ -158,7 +163,7 @@ class Sender:
 
     async def _see_through(self, message: OutgoingMessage) -> None:
         """Attempt one message until it has its outcome."""
-        attempts = doubtful = renewals = 0
+        attempts = renewals = 0
         self._resend_at = -math.inf
         while await self._wait_for_turn(message):
             await self._journal.begin(message)
@@ -185,11 +190,13 @@ class Sender:
                 self._hold(message, renewals, result)
                 await self._gateway.renew_credentials()
                 continue
-            if isinstance(result.outcome, Failed) and result.outcome.certainty is Certainty.UNKNOWN:
-                doubtful += 1
-                if doubtful < self._attempts_allowed:
-                    self._hold(message, attempts, result, doubt=result.outcome)
-                    continue
+            if (
+                isinstance(result.outcome, Failed)
+                and result.outcome.certainty is Certainty.UNKNOWN
+                and doubts(message) + 1 < self._attempts_allowed
+            ):
+                self._hold(message, attempts, result, doubt=result.outcome)
+                continue
             self._conclude(message, result.outcome)
             break
 

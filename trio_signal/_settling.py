@@ -4,6 +4,10 @@ What proves it is decided in :mod:`._evidence`; here is when it is looked for. W
 ``"at_most_once"`` such a message leaves the send task's slot and waits beside the queue, which
 goes on; with ``"at_least_once"`` it stays in the slot, and is sent again only when nothing has
 shown by then that it went out. No evidence comes from a hub, for a group, or without receiving.
+
+A link may be dead for seconds before anybody notices, and another device's report lost with it. So
+a proof that is old enough counts only once bytes have come that show that the link lives, as the
+answer to a ping does.
 """
 
 import logging
@@ -27,6 +31,14 @@ _MAX_WAITING: Final = 100
 _MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 
 
+#: For so long bytes are waited for that show that the link lives, in seconds: a ping and its answer, or a
+#: keep-alive. After that a proof still counts if they come, but nothing waits for them.
+_HEARING: Final = 15.0
+
+#: How often it is looked for them, in seconds: nothing else tells of a ping's answer.
+_PAUSE: Final = 1.0
+
+
 class _Case(NamedTuple):
     """A message that is waited for.
 
@@ -47,7 +59,8 @@ class Settler:
         timeout: how long a message waits for evidence, in seconds; 0 for not at all.
         has_one_account: whether all that comes is for the account that sends.
         is_possible: says whether evidence may come at all from this gateway.
-        is_listening: says whether everything is heard that comes.
+        is_listening: says whether everything is heard that comes, and the link has lived at that moment of
+            Trio's clock or later.
     """
 
     def __init__(
@@ -57,7 +70,7 @@ class Settler:
         timeout: float,
         has_one_account: bool,
         is_possible: Callable[[], bool],
-        is_listening: Callable[[], bool],
+        is_listening: Callable[[float], bool],
     ) -> None:
         self._wall: Final = wall
         self._timeout: Final = timeout
@@ -183,9 +196,12 @@ class Settler:
         return message in self._cases
 
     def ripe_at(self, message: OutgoingMessage) -> float:
-        """Return when the evidence that there is for a message counts, on Trio's clock."""
-        proof = self._evidence.proof(message, self._now()) if message in self._cases else None
-        return -math.inf if proof is None else proof.since
+        """Return until when the evidence that there is for a message is waited for, on Trio's clock."""
+        now = self._now()
+        proof = self._evidence.proof(message, now) if message in self._cases else None
+        if proof is None:
+            return -math.inf
+        return proof.since if now.moment < proof.since else proof.since + _HEARING
 
     def take(self, message: OutgoingMessage, doubt: Failed) -> bool:
         """Take a message out of the slot to wait for evidence; False if it is not worth while.
@@ -220,17 +236,22 @@ class Settler:
         now, self._look_at = self._now(), math.inf
         for message, case in [*self._cases.items()]:
             proof = self._evidence.proof(message, now)
-            is_ripe = proof is not None and proof.since <= now.moment
-            if proof is not None and is_ripe and self._is_listening() and _may_be_settled(message, case):
+            if proof is not None and self._is_heard(proof, now) and _may_be_settled(message, case):
                 self._settle(message, proof, now)
                 return True
-            end = case.until if proof is None or is_ripe else max(case.until, proof.since)
+            hearing_ends = -math.inf if proof is None else proof.since + _HEARING
+            end = max(case.until, hearing_ends)
             if case.doubt is not None and end <= now.moment:
                 settle(message, case.doubt)
+            elif proof is not None and now.moment < hearing_ends:
+                self._look_at = min(self._look_at, end, max(proof.since, now.moment + _PAUSE))
             else:
-                ripe_at = math.inf if proof is None or is_ripe else proof.since
-                self._look_at = min(self._look_at, end, ripe_at)
+                self._look_at = min(self._look_at, end)
         return False
+
+    def _is_heard(self, proof: Proof, now: Now) -> bool:
+        """Say whether a proof counts: whatever might have shown that it is none would be here by now."""
+        return proof.since <= now.moment and self._is_listening(proof.since)
 
     def _settle(self, message: OutgoingMessage, proof: Proof, now: Now) -> None:
         self._evidence.accept(proof, now)

@@ -8,7 +8,8 @@ import trio
 
 from ._continuity import Gap
 from ._envelopes import MessageKind, ReceivedMessage, Undecodable
-from ._inbox import ChallengeRequired, Event, Inbox
+from ._inbox import Event, Inbox, MessageSettled
+from ._outgoing import Sent
 
 _logger: Final = logging.getLogger("trio_signal.client")
 
@@ -74,6 +75,9 @@ class MessageStream:
                 _logger.warning("messages may be missing: %s", event)
             elif isinstance(event, Undecodable):
                 _logger.warning("a frame could not be understood and was passed over: %s", event.reason)
-            elif isinstance(event, ChallengeRequired):
+            elif isinstance(event, MessageSettled):
+                level = logging.INFO if isinstance(event.outcome, Sent) else logging.WARNING
+                _logger.log(level, "message %s of an earlier process: %s", event.message_id, event.outcome)
+            else:
                 _logger.warning("Signal wants a challenge solved before it takes more messages")
             self._events.pass_over(event)

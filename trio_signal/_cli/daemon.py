@@ -26,6 +26,7 @@ from structlog.typing import FilteringBoundLogger
 from .._buffer import Overflow
 from .._client import SignalClient
 from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError, StoreError
+from .._inbox import MessageSettled
 from .._outgoing import Delivery, Outcome, OutgoingMessage, Sent, on_done
 from .._states import Backoff, ConnectionState
 from .._status import StateChange, StateChanges
@@ -50,6 +51,10 @@ _STORE_AGAIN: Final = 1.0
 
 #: How many outcomes may wait for their line to be written before the oldest is told once more after a kill.
 _UNWRITTEN: Final = 1_000
+
+#: Seconds for which a hub hands out nothing new while an outcome's line is not written; then it is not waited
+#: for again, since whoever reads the log has stopped.
+_PATIENCE: Final = 10.0
 
 #: Waits for input and returns it; nothing at its end.
 Read = Callable[[], Awaitable[bytes]]
@@ -135,6 +140,11 @@ class _Daemon:
         #: What has one, of which the line may not be written yet.
         self._reported: Final[deque[OutgoingMessage]] = deque(maxlen=_UNWRITTEN)
         self._news = trio.Event()
+        #: Waits for an event's line to be written; once the client was left that is of no use any more.
+        self._confirming = trio.CancelScope()
+        self._left = False
+        #: How long the hub may be held up for the line of an outcome, in seconds.
+        self._patience = _PATIENCE
 
     async def watch_signals(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         """Turn the first signal into a stop, and any other into a cancellation."""
@@ -162,7 +172,7 @@ class _Daemon:
                     backoff=settings.backoff,
                     store=settings.store,
                     # An event counts as taken once its line is written: a kill between repeats the line.
-                    acknowledge=self._confirms,
+                    acknowledge=settings.store is not None,
                 ) as client:
                     # Followed before anything can wait, so that not even the first change is missed.
                     reporters.start_soon(self._report_changes, client.state_changes())
@@ -174,6 +184,10 @@ class _Daemon:
                         await self._run_with_hub(settings.hub, client, read)
         except SignalError as error:
             self._failure = error
+        finally:
+            # Whoever reads the log may have stopped: nothing else would end the wait for it.
+            self._left = True
+            self._confirming.cancel(reason="the client is closed")
 
     def conclude(self) -> int:
         """Tell how it ended, and return the exit code."""
@@ -203,11 +217,6 @@ class _Daemon:
                 durability=settings.store.durability,
                 taken_over=client.statistics().buffer.outgoing.pending,
             )
-
-    @property
-    def _confirms(self) -> bool:
-        """Whether the client is to know when the line of an event is written; a hub has a log of its own."""
-        return self._settings.store is not None and self._settings.hub is None
 
     def _begin_stop(self, caught: signal.Signals) -> None:
         pending = 0 if self._client is None else self._client.statistics().buffer.outgoing.pending
@@ -242,7 +251,7 @@ class _Daemon:
         """Start the hub; False if it cannot listen, which is then the daemon's failure. A checkpoint."""
         await trio.lowlevel.checkpoint()
         try:
-            serve = partial(settings.serve, client, on_settled=self._reports.settled)
+            serve = partial(settings.serve, client, on_settled=self._report_settled)
             hub: Hub = await nursery.start(serve)
         except SignalError as error:
             self._failure = error
@@ -368,9 +377,18 @@ class _Daemon:
     async def _report_events(self, client: SignalClient, events: EventStream) -> None:
         async for event in events:
             self._reports.event(event)
-            if self._confirms:
-                await self._written()
-                client.acknowledge(event)
+            if self._settings.store is not None and not self._left:
+                with trio.CancelScope() as self._confirming:
+                    await self._written()
+                    client.acknowledge(event)
+
+    async def _report_settled(self, event: MessageSettled) -> None:
+        """Tell an outcome and let the hub count it as told once its line is written. A checkpoint."""
+        self._reports.settled(event)
+        with trio.move_on_after(self._patience) as waiting:
+            await self._written()
+        if waiting.cancelled_caught:
+            self._patience = 0.0
 
     async def _note_written(self) -> None:
         """Let the store forget outcomes whose lines are written; a kill before repeats the line."""

@@ -135,7 +135,7 @@ def _timestamp(value: object) -> int:
     """Read a timestamp, which the gateway writes as a string; 0 when it is none."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else 0
 
 
 def _dict(value: object) -> dict[str, object]:

@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -15,6 +16,7 @@ from .._checks import check_count, check_positive
 from .._client import SignalClient
 from .._continuity import Gap
 from .._envelopes import ReceivedMessage, Undecodable
+from .._errors import ObserverLagged
 from .._inbox import Event, MessageSettled
 from .._receiver import WallClock
 from ._kept import KeptLog
@@ -103,7 +105,7 @@ class Hub:
         wall_clock: Callable[[], float],
         random: Random,
         kept: KeptLog | None = None,
-        on_settled: Callable[[MessageSettled], None] | None = None,
+        on_settled: Callable[[MessageSettled], Awaitable[None]] | None = None,
     ) -> None:
         self.signal: Final = signal
         self.account: Final = account
@@ -167,6 +169,7 @@ class Hub:
 
         With a store on disk :meth:`offer` does the handing out, and this takes nothing while too
         much waits for the disk: the client's inbox fills, and tells of what it has no room for.
+        If the client is closed meanwhile, what is left in there is for the next process to tell of.
 
         A checkpoint. Cancelling is safe: what was taken from the client has been handed out, or
         given to the disk in the very step in which the client's cursor moved.
@@ -176,8 +179,15 @@ class Hub:
             begun = time.perf_counter()
             self._hand_on(event)
             self.board.note_pause(time.perf_counter() - begun)
-            if self._kept is not None and not self._kept.has_room:
-                await self._kept.wait_room()
+            if isinstance(event, MessageSettled) and self._on_settled is not None:
+                # Nothing is taken meanwhile: the cursor never stays behind what is in the log.
+                await self._on_settled(event)
+            if self.signal.acknowledges:
+                # In the step in which it was handed on: the cursor and what it moved over are in one commit.
+                self.signal.acknowledge(event)
+            kept = self._kept
+            if kept is not None and not kept.has_room and not await self._wait_room(kept):
+                break
             # Not every step of the iterator gives others a turn, and to hand out is work for each client.
             work += 1 + len(self.connections)
             if work >= _TURN:
@@ -208,6 +218,28 @@ class Hub:
             await trio.sleep_until(due)
             self.board.note_pause(trio.current_time() - due)
 
+    async def _wait_room(self, kept: KeptLog) -> bool:
+        """Wait until there is room for another entry; False if the client was closed before.
+
+        A checkpoint. Cancelling is safe.
+        """
+        async with trio.open_nursery() as race:
+            race.start_soon(self._follow_to_end, race.cancel_scope)
+            await kept.wait_room()
+            race.cancel_scope.cancel(reason="there is room again")
+        return kept.has_room
+
+    async def _follow_to_end(self, scope: trio.CancelScope) -> None:
+        """Cancel a scope once the client is closed."""
+        changes = self.signal.state_changes()
+        await trio.lowlevel.checkpoint()
+        while True:
+            with suppress(ObserverLagged):
+                async for _ in changes:
+                    pass
+                break
+        scope.cancel(reason="the client is closed")
+
     def _hand_on(self, event: Event) -> None:
         if isinstance(event, ReceivedMessage | Undecodable):
             self._count(self.connections.take_in(event.raw).sequence, self.board.note_received)
@@ -220,8 +252,6 @@ class Hub:
         elif isinstance(event, MessageSettled):
             # Whoever asked for it has gone with its connection, and knows that it does not know.
             _logger.info("a message of an earlier process: %s", event.outcome)
-            if self._on_settled is not None:
-                self._on_settled(event)
         else:
             _logger.warning("Signal wants a challenge solved before it takes more messages")
 

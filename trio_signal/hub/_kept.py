@@ -12,7 +12,8 @@ when it dies is offered by the next one, under its number.
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
@@ -76,6 +77,22 @@ class KeptLog:
         self._keeper: Final[LogKeeper] = weakref.proxy(keeper)
         self._kept = log.head
         self._change: Final = trio.lowlevel.ParkingLot()
+        self._is_claimed = False
+
+    @contextmanager
+    def claimed(self) -> Generator[None]:
+        """Have it for one hub alone while the block runs: each entry is published once.
+
+        Raises:
+            ConfigurationError: another hub has it.
+        """
+        if self._is_claimed:
+            raise ConfigurationError("signal", "another hub serves this client, whose store has one log")
+        self._is_claimed = True
+        try:
+            yield
+        finally:
+            self._is_claimed = False
 
     @property
     def is_writable(self) -> bool:

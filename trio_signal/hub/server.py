@@ -19,8 +19,8 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import nullcontext, suppress
 from random import Random
 from typing import Any, Final
 
@@ -60,12 +60,13 @@ async def serve_hub(
     listeners: Sequence[trio.abc.Listener[Any]] | None = None,
     wall_clock: Callable[[], float] = time.time,
     random: Random | None = None,
-    on_settled: Callable[[MessageSettled], None] | None = None,
+    on_settled: Callable[[MessageSettled], Awaitable[None]] | None = None,
     task_status: trio.TaskStatus[Hub] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a client's messages to many: for ``hub = await nursery.start(serve_hub, signal)``.
 
-    The hub reads ``signal.events()`` alone; nothing else should read from that client.
+    The hub reads ``signal.events()`` alone; nothing else should read from that client. If that was
+    opened with ``acknowledge=True``, the hub acknowledges what it has taken.
     Runs until :meth:`Hub.shutdown`, until the client is closed, or until it is cancelled; then
     every client has been told when to come back, and every socket is closed.
 
@@ -85,11 +86,14 @@ async def serve_hub(
         wall_clock: tells the time of day in seconds since the epoch.
         random: spreads those who are told to come back later; one of its own by default.
         on_settled: called with what became of each message that an earlier process had accepted into the
-            store; it neither waits nor raises.
+            store, and awaited: nothing more is taken meanwhile. If the client was opened with
+            ``acknowledge=True``, a kill before it returns has the next process tell it again. It raises
+            nothing.
         task_status: gets the :class:`Hub` once it listens.
 
     Raises:
-        ConfigurationError: an argument is wrong; it is named. Nothing was started.
+        ConfigurationError: an argument is wrong, or another hub serves this client and its store; it is
+            named. Nothing was started.
         OSError: the port cannot be listened on.
     """
     if not signal.receives:
@@ -114,39 +118,40 @@ async def serve_hub(
     kept = None if keeper is None else kept_log(keeper, log, wall=WallClock(wall_clock).now())
     if kept is not None:
         log = kept.log
-    if listeners is None:
-        listeners = await trio.open_tcp_listeners(port, host=host)
-    try:
-        hub = Hub(
-            signal,
-            signal.account,
-            log or MessageLog(clock=trio.current_time),
-            # In memory any port will do, but a URL with port 0 is none.
-            address=next(iter(_addresses(listeners).items()), (host, port or 80)),
-            scheme="http" if ssl_context is None else "https",
-            wall_clock=wall_clock,
-            random=random or Random(),  # noqa: S311  (spreads load, guards nothing)
-            kept=kept,
-            on_settled=on_settled,
-        )
-        tickets = Tickets(clock=trio.current_time)
-        guard = Guard(hub, limits, key=key, tickets=tickets, wall_clock=wall_clock)
-        routes = Routes(hub, limits, guard, origins)
-        door = Door(
-            routes.serve,
-            ssl_context,
-            hub.counters,
-            max_pending=limits.max_pending,
-            max_admitted=limits.max_connections,
-        )
-        _check_descriptors(limits)
-        if key is None:
-            _logger.warning("the hub has no key: everybody on this machine may read and send")
-        await _run(hub, door, listeners, limits, lambda: task_status.started(hub))
-    finally:
-        for listener in listeners:
-            with suppress(OSError):
-                await trio.aclose_forcefully(listener)
+    with nullcontext() if kept is None else kept.claimed():
+        if listeners is None:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+        try:
+            hub = Hub(
+                signal,
+                signal.account,
+                log or MessageLog(clock=trio.current_time),
+                # In memory any port will do, but a URL with port 0 is none.
+                address=next(iter(_addresses(listeners).items()), (host, port or 80)),
+                scheme="http" if ssl_context is None else "https",
+                wall_clock=wall_clock,
+                random=random or Random(),  # noqa: S311  (spreads load, guards nothing)
+                kept=kept,
+                on_settled=on_settled,
+            )
+            tickets = Tickets(clock=trio.current_time)
+            guard = Guard(hub, limits, key=key, tickets=tickets, wall_clock=wall_clock)
+            routes = Routes(hub, limits, guard, origins)
+            door = Door(
+                routes.serve,
+                ssl_context,
+                hub.counters,
+                max_pending=limits.max_pending,
+                max_admitted=limits.max_connections,
+            )
+            _check_descriptors(limits)
+            if key is None:
+                _logger.warning("the hub has no key: everybody on this machine may read and send")
+            await _run(hub, door, listeners, limits, lambda: task_status.started(hub))
+        finally:
+            for listener in listeners:
+                with suppress(OSError):
+                    await trio.aclose_forcefully(listener)
 
 
 def _check_descriptors(limits: HubLimits) -> None:

@@ -9,8 +9,9 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -68,6 +69,11 @@ class FileCopies:
             StoreError: one cannot be deleted; the rest are.
         """
         self._delete(path for path in _paths(content) if path.parent == self._folder)
+
+    def releasing(self, content: Content) -> Callable[[], None] | None:
+        """Return what deletes the copies of a content, without holding that itself; None if it has none."""
+        paths = [path for path in _paths(content) if path.parent == self._folder]
+        return partial(self._delete, paths) if paths else None
 
     def clean(self, used: Iterable[Content]) -> None:
         """Delete the copies that belong to none of the contents: a process was killed before it could.

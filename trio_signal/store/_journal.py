@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-import msgspec
 import trio
 
 from .._contents import Content
@@ -16,7 +15,7 @@ from .._envelopes import ReceivedMessage
 from .._errors import Certainty, ConfigurationError, StoreDamaged
 from .._inbox import Event, MessageSettled
 from .._journal import Restored
-from .._outgoing import Failed, Outcome, OutgoingMessage, is_in_doubt, keep_outcome, tell
+from .._outgoing import Failed, Outcome, OutgoingMessage, doubts, is_in_doubt, keep_outcome, tell
 from .._receiver import WallClock
 from ._batch import MessageState, Past, StoredMessage
 from ._codec import decode_content, decode_outcome, encode_content, encode_outcome
@@ -31,8 +30,6 @@ _MAX_UNSEEN: Final = 1_000
 
 #: Bytes of a received message's digest.
 _DIGEST: Final = 16
-
-_encode_key: Final = msgspec.msgpack.Encoder().encode
 
 
 class StoreJournal:
@@ -106,18 +103,28 @@ class StoreJournal:
             return absolute(content)
         copied = content
         copies = self._copies
+        is_wanted = True
 
         def copy() -> None:
             nonlocal copied
             copied = copies.copy(content)
+            if not is_wanted:
+                copies.release(copied)
 
-        await self._run(copy)
+        try:
+            await self._run(copy)
+        except trio.Cancelled:
+            is_wanted = False
+            # It may have been made already; otherwise the thread that was left behind sees to it.
+            self.discard(copied)
+            raise
         return copied
 
     def discard(self, content: Content) -> None:
         """See :meth:`trio_signal._journal.Journal.discard`."""
-        if self._copies is not None:
-            self.keeper.do_afterwards(partial(self._copies.release, content))
+        if self._copies is not None and (release := self._copies.releasing(content)) is not None:
+            # Also while nothing can be committed, or refused ones would fill the disk that is full already.
+            self.keeper.do_afterwards(release, at_latest_tried=True)
 
     async def accept(self, message: OutgoingMessage, enter: Callable[[OutgoingMessage], None]) -> None:
         """See :meth:`trio_signal._journal.Journal.accept`."""
@@ -154,7 +161,7 @@ class StoreJournal:
         if stored is None:
             await trio.lowlevel.checkpoint()
             return
-        attempts = stored.attempts + 1
+        attempts = doubts(message) + 1
         self._put(
             message, replace(stored, state=MessageState.WRITING, begun=self._wall.now(), attempts=attempts)
         )
@@ -167,8 +174,9 @@ class StoreJournal:
     def unsent(self, message: OutgoingMessage) -> None:
         """See :meth:`trio_signal._journal.Journal.unsent`."""
         stored = self._open.get(message)
-        if stored is not None and stored.state is MessageState.WRITING and not is_in_doubt(message):
-            self._put(message, replace(stored, state=MessageState.WAITING))
+        if stored is not None and stored.state is MessageState.WRITING:
+            state = MessageState.WRITING if is_in_doubt(message) else MessageState.WAITING
+            self._put(message, replace(stored, state=state, attempts=doubts(message)))
 
     def is_new(self, key: Hashable) -> bool:
         """See :meth:`trio_signal._journal.Journal.is_new`."""
@@ -263,7 +271,8 @@ class StoreJournal:
             self._beginning[1].set()
         encoded = encode_outcome(outcome)
         self.keeper.put(replace(stored, content=b"", state=MessageState.DONE, outcome=encoded))
-        self.discard(message.content)
+        if self._copies is not None and (release := self._copies.releasing(message.content)) is not None:
+            self.keeper.do_afterwards(release)
         if message not in self._from_before:
             self._untold.add(stored.sequence)
         told = partial(self._tell, message, stored, outcome)
@@ -299,4 +308,5 @@ class StoreJournal:
 
 
 def _digest(key: Hashable) -> bytes:
-    return hashlib.blake2b(_encode_key(key), digest_size=_DIGEST).digest()
+    # Not by msgpack, which knows no number beyond 64 bits.
+    return hashlib.blake2b(repr(key).encode(errors="surrogatepass"), digest_size=_DIGEST).digest()

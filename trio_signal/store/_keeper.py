@@ -90,11 +90,13 @@ class _Pending:
         self.on_tried: list[Callable[[], None]] = []
         #: Work for the same thread once all is committed.
         self.afterwards: list[Callable[[], None]] = []
+        #: Work for the same thread once the attempt was made, whatever came of it.
+        self.at_any_rate: list[Callable[[], None]] = []
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return self.batch == Batch() and not self.afterwards
+        return self.batch == Batch() and not self.afterwards and not self.at_any_rate
 
     def refuse_acceptances(self) -> None:
         """Tell whoever waits that it is too late; a commit in doubt may have accepted the message."""
@@ -121,6 +123,7 @@ class _Pending:
         both.on_kept = self.on_kept + later.on_kept
         both.on_tried = self.on_tried + later.on_tried
         both.afterwards = self.afterwards + later.afterwards
+        both.at_any_rate = self.at_any_rate + later.at_any_rate
         return both
 
 
@@ -157,9 +160,10 @@ class Keeper:
             StoreError: it could not be written.
             ClientClosed: the keeper was closed, or ``on_kept`` said so; it was struck out.
         """
-        await trio.lowlevel.checkpoint()
         if self._is_closed:
+            await trio.lowlevel.checkpoint()
             raise _closed()
+        # No checkpoint before this: what is numbered first is also taken in first.
         sequence = message.sequence
         acceptance = self._pending.acceptances[sequence] = _Acceptance(on_kept)
         self.put(message)
@@ -219,9 +223,9 @@ class Keeper:
         (self._pending.on_tried if at_latest_tried else self._pending.on_kept).append(callback)
         self._wake()
 
-    def do_afterwards(self, work: Callable[[], None]) -> None:
-        """Run something that blocks once everything that was put until now is committed."""
-        self._pending.afterwards.append(work)
+    def do_afterwards(self, work: Callable[[], None], *, at_latest_tried: bool = False) -> None:
+        """Run something that blocks once all that was put until now is committed, or an attempt was made."""
+        (self._pending.at_any_rate if at_latest_tried else self._pending.afterwards).append(work)
         self._wake()
 
     async def run(self) -> None:
@@ -257,7 +261,8 @@ class Keeper:
         try:
             await self._run(partial(_close, self._database, left))
             written = True
-        except StoreError as error:
+        except Exception as caught:  # noqa: BLE001  (whatever it is, the client must not end by it)
+            error = _as_store_error(caught)
             _logger.error("what was left could not be written to the store: %s", error)  # noqa: TRY400
             await trio.lowlevel.checkpoint()
         finally:
@@ -271,7 +276,8 @@ class Keeper:
         """Write what is pending. A checkpoint; cancelled, :meth:`aclose` writes it again."""
         await trio.lowlevel.checkpoint()
         if self._pending.is_empty:
-            # Somebody only wants to be told that all is written.
+            # Somebody only wants to be told that all is written; what could not be was refused, and is gone.
+            self.failure = None
             pending, self._pending = self._pending, _Pending()
             self._tell(pending, kept=True)
             return
@@ -279,7 +285,8 @@ class Keeper:
         self._pending = _Pending()
         try:
             await self._run(partial(_apply, self._database, writing))
-        except StoreError as error:
+        except Exception as caught:  # noqa: BLE001  (as in aclose())
+            error = _as_store_error(caught)
             if self.failure is None:
                 # The error says what to do; where it was met says nothing more.
                 _logger.error("the store cannot be written, trying on: %s", error)  # noqa: TRY400
@@ -317,13 +324,23 @@ class Keeper:
 
     def _forget(self, sequence: int) -> None:
         """Strike out a message whose acceptance was cancelled, wherever it is by now."""
-        for pending in (self._pending, self._writing):
-            if pending is not None:
-                pending.acceptances.pop(sequence, None)
+        if self._pending.acceptances.pop(sequence, None) is not None:
+            # No attempt was made with it: there is nothing to strike out.
+            self._pending.batch.messages.pop(sequence, None)
+            return
+        if self._writing is not None:
+            self._writing.acceptances.pop(sequence, None)
         self.strike(sequence)
 
     def _wake(self) -> None:
         self._news.set()
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    """Return what went wrong as a StoreError: no thread can be started, or there is no memory, for now."""
+    if isinstance(error, StoreError):
+        return error
+    return StoreError(f"the store cannot be written at the moment ({type(error).__name__}: {error})")
 
 
 def _closed() -> ClientClosed:
@@ -331,19 +348,25 @@ def _closed() -> ClientClosed:
 
 
 def _apply(database: Database, pending: _Pending) -> None:
-    database.apply(pending.batch)
-    _work_off(pending)
+    try:
+        database.apply(pending.batch)
+    finally:
+        _work_off(pending.at_any_rate)
+    _work_off(pending.afterwards)
 
 
 def _close(database: Database, pending: _Pending) -> None:
-    database.close(pending.batch, clean=True)
-    _work_off(pending)
+    try:
+        database.close(pending.batch, clean=True)
+    finally:
+        _work_off(pending.at_any_rate)
+    _work_off(pending.afterwards)
 
 
-def _work_off(pending: _Pending) -> None:
-    while pending.afterwards:
+def _work_off(works: list[Callable[[], None]]) -> None:
+    while works:
         try:
-            pending.afterwards.pop()()
+            works.pop()()
         except StoreError as error:
             # What could not be deleted is found by the next opening.
             _logger.warning("the store could not be tidied up: %s", error)
@@ -351,7 +374,7 @@ def _work_off(pending: _Pending) -> None:
 
 async def in_thread(work: Callable[[], None]) -> None:
     """Run it in a thread, and leave it behind when cancelled: a dead disk must not hold up the end."""
-    await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+    await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
 
 
 async def inline(work: Callable[[], None]) -> None:
