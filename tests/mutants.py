@@ -510,16 +510,19 @@ class Tally:
     """What became of the mutants of a module.
 
     Attributes:
+        survived: what no test has noticed.
+        explained: the same, but with a reason that is written down.
         trouble: why not all of them were tried, if so.
     """
 
     killed: int = 0
     survived: list[str] = field(default_factory=list[str])
+    explained: list[str] = field(default_factory=list[str])
     trouble: str | None = None
 
     @property
     def total(self) -> int:
-        return self.killed + len(self.survived)
+        return self.killed + len(self.survived) + len(self.explained)
 
     @property
     def percent(self) -> float:
@@ -567,8 +570,10 @@ def tell_parent(index: int, killed: bool) -> None:
     print(index, int(killed), flush=True)  # noqa: T201
 
 
-def run_all(modules: Sequence[Module], chosen: dict[str, list[int]], jobs: int) -> dict[str, Tally]:
-    """Try all that were chosen, so many modules at a time, with a progress bar."""
+def run_all(
+    modules: Sequence[Module], chosen: dict[str, list[int]], jobs: int, known: dict[str, str]
+) -> dict[str, Tally]:
+    """Try all that were chosen, so many modules at a time, with a progress bar, and tell of each module."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     tallies = {module.name: Tally() for module in modules if chosen[module.name]}
@@ -582,14 +587,16 @@ def run_all(modules: Sequence[Module], chosen: dict[str, list[int]], jobs: int) 
             def tell(index: int, killed: bool) -> None:
                 if killed:
                     tally.killed += 1
+                elif (name := f"{module.name}: {module.mutants[index].name}") in known:
+                    tally.explained.append(name)
                 else:
-                    tally.survived.append(f"{module.name}: {module.mutants[index].name}")
+                    tally.survived.append(name)
                 progress.advance(bar)
 
             run_worker(module, chosen[module.name], tell)
-            progress.console.print(
-                f"{module.name:<28}{tally.killed:>5} of {tally.total:<5}{tally.percent:6.1f} %"
-            )
+            lines = [f"{module.name:<28}{tally.killed:>5} of {tally.total:<5}{tally.percent:6.1f} %"]
+            lines += [f"survived without a reason: {name}" for name in tally.survived]
+            progress.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
         biggest_first = sorted(
             (module for module in modules if chosen[module.name]),
@@ -601,21 +608,21 @@ def run_all(modules: Sequence[Module], chosen: dict[str, list[int]], jobs: int) 
     return tallies
 
 
-def report(tallies: dict[str, Tally], known: dict[str, str]) -> bool:
-    """Print what survived, and return whether that is good enough."""
+def report(tallies: dict[str, Tally]) -> bool:
+    """Print the sums, and return whether that is good enough."""
     killed = sum(tally.killed for tally in tallies.values())
     total = sum(tally.total for tally in tallies.values())
-    unknown = [name for tally in tallies.values() for name in tally.survived if name not in known]
-    weak = [name for name, tally in tallies.items() if tally.percent < LEAST]
+    explained = sum(len(tally.explained) for tally in tallies.values())
     print(f"{killed} of {total} mutants killed ({100 * killed / max(1, total):.1f} %).")  # noqa: T201
-    for name in unknown:
-        print(f"survived without a reason: {name}")  # noqa: T201
-    for name in weak:
-        print(f"{name}: less than {LEAST:.0f} % were killed")  # noqa: T201
-    for tally in tallies.values():
+    print(f"{total - killed} survived, {explained} of them with a reason in {SURVIVORS.name}.")  # noqa: T201
+    is_good = True
+    for name, tally in tallies.items():
         if tally.trouble is not None:
             print(tally.trouble)  # noqa: T201
-    return not (unknown or weak or any(tally.trouble is not None for tally in tallies.values()))
+        elif tally.percent < LEAST:
+            print(f"{name}: less than {LEAST:.0f} % were killed")  # noqa: T201
+        is_good = is_good and tally.trouble is None and tally.percent >= LEAST and not tally.survived
+    return is_good
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -637,8 +644,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_module(Module.read(given.worker), json.load(sys.stdin), tell_parent)
         return
     modules = [Module.read(name) for name in given.module or TESTS]
-    tallies = run_all(modules, choose(modules, given.sample, given.seed), given.jobs)
-    sys.exit(not report(tallies, known_survivors(SURVIVORS.read_text(encoding="utf-8"))))
+    known = known_survivors(SURVIVORS.read_text(encoding="utf-8"))
+    tallies = run_all(modules, choose(modules, given.sample, given.seed), given.jobs, known)
+    sys.exit(not report(tallies))
 
 
 if __name__ == "__main__":

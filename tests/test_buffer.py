@@ -26,7 +26,7 @@ from trio_signal import (
     Sent,
 )
 from trio_signal._buffer import Overflow
-from trio_signal._outgoing import begin_writing, hold, is_held, is_waiting, settle
+from trio_signal._outgoing import begin_writing, hold, is_held, is_new, is_waiting, settle
 
 PEER = "+15550100"
 #: What a message costs beside its text.
@@ -987,3 +987,19 @@ def test_waiting_for_room_is_first_come_first_served(ops: list[str], max_size: i
         assert queue == []
 
     run(main)
+
+
+@pytest.mark.contract("O3", "C5")
+async def test_a_promise_of_room_is_void_once_the_buffer_is_closed(autojump_clock: MockClock) -> None:
+    """A message that was written down meanwhile is not taken in; its room goes to others."""
+    buffer = MessageBuffer(1, overflow="wait")
+    message = OutgoingMessage("+15550100", "hello")
+    assert await buffer.admit(message)
+    with pytest.raises(BufferFull):
+        buffer.enqueue("+15550100", "no room beside it")
+    buffer.close()
+    with pytest.raises(ClientClosed):
+        buffer.enter(message)
+    buffer.release(message)
+    assert is_new(message)
+    assert buffer.statistics().outgoing.accepted == 0

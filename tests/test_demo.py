@@ -127,7 +127,7 @@ async def test_the_live_frame(autojump_clock: MockClock) -> None:
 async def test_the_demo_says_so_and_fails_when_the_sides_do_not_agree(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forget(receiver: Receiver) -> None:
+    def forget(receiver: Receiver, *, in_passing: bool = False) -> None:
         receiver._absence = None
 
     monkeypatch.setattr(Receiver, "report_absence", forget)

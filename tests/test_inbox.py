@@ -13,7 +13,9 @@ from trio_signal import (
     Gap,
     GapReason,
     InboxStatistics,
+    MessageSettled,
     ReceivedMessage,
+    Sent,
     Undecodable,
 )
 from trio_signal._continuity import Position
@@ -597,3 +599,13 @@ async def test_closing_ends_everybody_who_waits_and_is_idempotent(autojump_clock
         inbox.close()
         inbox.close()
     assert sorted(ended) == [0, 1, 2]
+
+
+@pytest.mark.contract("R8", "D1")
+async def test_what_became_of_a_message_is_told_however_full_it_is(autojump_clock: MockClock) -> None:
+    """No gap could stand for it; there are no more than an earlier process had accepted."""
+    inbox = Inbox(1)
+    settled = [MessageSettled(f"id-{n}", "+15550100", None, Sent(n)) for n in range(5)]
+    inbox.put(settled, time=1)
+    assert inbox.statistics().overflowed == 0
+    assert [await inbox.take() for _ in settled] == settled

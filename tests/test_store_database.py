@@ -466,7 +466,10 @@ def stopped_at_random(path: Path, seed: int, *, batches: int, looks: int) -> Ite
     """
     command = [sys.executable, "-c", WRITER, str(path), str(seed), str(batches)]
     draw = random.Random(seed)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
+    # Killed while it writes down what was covered, it would leave a file that nobody can read.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT, env=env) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"open\n"

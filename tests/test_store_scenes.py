@@ -1,5 +1,6 @@
 """Scenes in which a client with a store once did the wrong thing. See ``tests/test_store_client.py``."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_signal import (
     ClientClosed,
     Gap,
+    MessageDropped,
     OutgoingAttachment,
     OutgoingMessage,
     RequestFailed,
@@ -349,3 +351,52 @@ async def test_cancelled_calls_leave_nothing_with_a_disk_that_hangs(
             assert len(client.keeper._pending.batch.struck) <= 1
             assert not client.keeper._pending.batch.messages
             disk.is_full = False
+
+
+async def _write_on(
+    client: SignalClient, writer: int, accepted: list[OutgoingMessage], refused: list[int]
+) -> None:
+    for number in itertools.count():
+        try:
+            accepted.append(await client.send_message(PEER, f"{writer}-{number}"))
+        except ClientClosed:
+            refused.append(writer)
+            return
+
+
+@pytest.mark.contract("C5", "O1", "O4", "D1")
+async def test_calls_while_the_block_is_left_are_accepted_or_refused(
+    autojump_clock: MockClock, kept: KilledStore
+) -> None:
+    for _ in range(5):
+        async with open_gateway() as gateway:
+            accepted: list[OutgoingMessage] = []
+            refused: list[int] = []
+
+            async with trio.open_nursery() as nursery:
+                async with connected(gateway, store=kept.store, close_timeout=1) as client:
+                    for writer in range(3):
+                        nursery.start_soon(_write_on, client, writer, accepted, refused)
+                    for _ in range(40):
+                        await trio.lowlevel.checkpoint()
+            assert sorted(refused) == [0, 1, 2]
+            left: list[str] = []
+            dropped: list[str] = []
+            for message in accepted:
+                try:
+                    await message.wait()
+                except ClientClosed:
+                    left.append(message.text)
+                except MessageDropped:
+                    dropped.append(message.text)
+            await trio.sleep(1)
+            async with connected(gateway, store=kept.store) as client:
+                if left:
+                    await told(client, len(left))
+                await trio.sleep(20)
+            arrived = texts(gateway)
+            assert sorted(arrived) == sorted({message.text for message in accepted} - set(dropped))
+            for writer in range(3):
+                numbers = [int(text[2:]) for text in arrived if text.startswith(f"{writer}-")]
+                assert numbers == sorted(numbers)
+        kept.lose()
