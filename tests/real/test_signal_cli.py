@@ -222,7 +222,8 @@ async def frozen() -> None:
         daemon.freeze()
         began = trio.current_time()
         message = await signal.send_message(PEER, "hi", account=STRANGER)
-        with trio.fail_after(SLACK), pytest.raises(SendFailed) as failed:
+        # Once the time for evidence is over too.
+        with trio.fail_after(SLACK + 10), pytest.raises(SendFailed) as failed:
             await message.wait()
         assert failed.value.certainty is Certainty.UNKNOWN
         lost = await reached(changes, DISCONNECTED, within=LIMIT)
