@@ -282,6 +282,8 @@ async def test_a_handshake_under_way_does_not_hold_up_the_end(
 ) -> None:
     _, server = contexts
     async with open_hub(ssl_context=server) as scene:
+        # What the hub starts with has to have come to rest before tasks are counted.
+        await settled()
         before = living_tasks()
         await (await scene.visit()).write(b"\x16\x03\x01")
         await settled()

@@ -134,7 +134,6 @@ async def test_others_get_their_turn_while_there_is_much_to_hand_out(autojump_cl
                 await trio.lowlevel.checkpoint()
                 turns.append(scene.hub.log.head)
             steps = [later - earlier for earlier, later in pairwise(turns)]
-            assert len(list(filter(None, steps))) >= 6
             # One turn of ours may stand between two of the pump's.
             assert max(steps) <= 2 * 256
 
