@@ -36,7 +36,7 @@ from trio_signal._envelopes import decode_frame
 from trio_signal._errors import LinkLost, WrongGatewayMode
 from trio_signal._http import StreamTransport
 from trio_signal._operations import AnyOperation, Operation
-from trio_signal._outgoing import Failed, Sent
+from trio_signal._outcomes import Failed, Sent
 from trio_signal._saving import safe_name
 from trio_signal._styles import parse_styled
 from trio_signal._websocket import open_websocket

@@ -51,6 +51,7 @@ LEAST: Final = 90.0
 #: The tests that are to notice a change of a pure module: the whole list ``PURE`` of the Makefile.
 TESTS: Final[dict[str, tuple[str, ...]]] = {
     "_states": ("states", "herd"),
+    "_outcomes": ("outgoing", "buffer"),
     "_outgoing": ("outgoing", "buffer"),
     "_contents": ("contents", "rest_requests", "rpc_requests"),
     "_operations": ("operations", "rest_operations", "rpc_requests"),

@@ -51,7 +51,7 @@ from trio_signal._operations import (
     UpdateGroup,
     UpdateProfile,
 )
-from trio_signal._outgoing import Failed, Sent
+from trio_signal._outcomes import Failed, Sent
 from trio_signal.gateways import AttachmentRef
 from trio_signal.gateways._requests import Requests
 from trio_signal.gateways.hub import HubGateway

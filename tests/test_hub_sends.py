@@ -31,7 +31,7 @@ from trio_signal import (
 )
 from trio_signal._attachments import check_attachments
 from trio_signal._contents import Content, LinkPreview, Mention, Reaction, RemoteDelete, Text
-from trio_signal._outgoing import Outcome
+from trio_signal._outcomes import Outcome
 from trio_signal.gateways import SendResult
 from trio_signal.gateways._hub_answers import read_hub_answer
 from trio_signal.gateways._rest_answers import read_answer

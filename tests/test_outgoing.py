@@ -29,8 +29,8 @@ from trio_signal import (
     SignalError,
 )
 from trio_signal._contents import MAX_TEXT_BYTES, Reaction, RemoteDelete, Text
+from trio_signal._outcomes import Ledger
 from trio_signal._outgoing import (
-    Ledger,
     begin_writing,
     drop,
     enter_buffer,

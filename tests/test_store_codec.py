@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trio_signal import AnswerError, Certainty, DropReason, FailedRecipient, LinkLost, OutgoingAttachment
 from trio_signal._contents import Content, LinkPreview, Mention, Quote, Reaction, RemoteDelete, Text
 from trio_signal._errors import RecordedError
-from trio_signal._outgoing import Dropped, Failed, Outcome, Sent
+from trio_signal._outcomes import Dropped, Failed, Outcome, Sent
 from trio_signal.store._codec import decode_content, decode_outcome, encode_content, encode_outcome
 
 PEER = "+15550101"

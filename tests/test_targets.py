@@ -9,7 +9,8 @@ from trio_signal import ConfigurationError, Dropped, DropReason, Failed, Outgoin
 from trio_signal._contents import Content, Reaction, RemoteDelete, Target, Text
 from trio_signal._envelopes import ReceivedMessage, decode_frame
 from trio_signal._errors import Certainty, SignalError
-from trio_signal._outgoing import Outcome, settle
+from trio_signal._outcomes import Outcome
+from trio_signal._outgoing import settle
 from trio_signal._targets import TargetLike, account_of, find_foreign_target, find_own_target, find_target
 from trio_signal._wire import group_recipient
 from trio_signal.testing import envelopes

@@ -5,7 +5,7 @@ The public names, nothing else. Start with :func:`open_signal_client`.
 
 from ._attachments import OutgoingAttachment
 from ._buffer import BufferStatistics, MessageBuffer
-from ._client import ClientStatistics, SignalClient
+from ._client import SignalClient
 from ._contents import LinkPreview, Mention, Quote, Reaction, RemoteDelete, Target, Text
 from ._continuity import Cursor, Gap, GapReason
 from ._envelopes import MessageKind, ReceivedMessage, Undecodable
@@ -42,20 +42,21 @@ from ._inbox import ChallengeRequired, InboxStatistics, MessageSettled
 from ._linking import link_device
 from ._opening import open_signal_client
 from ._operations import Contact, Group, GroupPermissions
-from ._outgoing import (
+from ._outcomes import (
     Dropped,
     DropReason,
     Failed,
     MessageDropped,
     Outcome,
-    OutgoingMessage,
     OutgoingStatistics,
     SendFailed,
     Sent,
 )
+from ._outgoing import OutgoingMessage
 from ._ratelimit import RateLimit
 from ._receiver import ReceiveStatistics
 from ._states import VALID_TRANSITIONS, Backoff, ConnectionState, ReconnectionManager
+from ._statistics import ClientStatistics
 from ._status import StateChange, StateChanges
 from ._streams import EventStream, MessageStream
 from ._wire import Attachment

@@ -1,149 +1,25 @@
-"""What a bot does beside writing messages: it reacts, edits, deletes, types, manages groups, fetches files.
+"""What a bot does for its account: it writes, types, says what it has read, manages groups, fetches files.
 
-Reactions, edits and deletions go through the buffer as messages do, in their order and with an
-outcome each. All else is asked at once and answered at once, or it fails: nothing of it waits
-for a connection or is tried again.
+What it writes goes through the buffer, in order and with an outcome each. All else is asked at once and
+answered at once, or it fails: nothing of it waits for a connection or is tried again.
 """
 
-import math
-from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 
 from ._account_files import FileOperations
 from ._account_groups import GroupOperations
+from ._account_messages import MessageOperations
 from ._account_people import PeopleOperations
-from ._attachments import AttachmentLike
 from ._checks import check_choice, check_type
-from ._contents import LinkPreview, Mention, Quote, Reaction, RemoteDelete, Target
+from ._contents import Target
 from ._envelopes import ReceivedMessage
 from ._indicator import AGAIN, show_typing
 from ._operations import ReceiptKind, SendReceipt, SendTyping
-from ._outgoing import OutgoingMessage
-from ._targets import TargetLike, find_foreign_target, find_own_target, find_target
+from ._targets import find_foreign_target
 
 
-class AccountOperations(GroupOperations, PeopleOperations, FileOperations):
+class AccountOperations(MessageOperations, GroupOperations, PeopleOperations, FileOperations):
     """What can be done for an account. :class:`SignalClient` is one."""
-
-    # --- what goes through the buffer ---
-
-    async def send_reaction(
-        self,
-        target: TargetLike,
-        emoji: str,
-        *,
-        remove: bool = False,
-        account: str | None = None,
-        deadline: float = math.inf,
-        id: str | None = None,  # noqa: A002  (the public name is fixed)
-    ) -> OutgoingMessage:
-        """Accept an emoji for a message into the buffer; see :meth:`send_message` for what follows.
-
-        A checkpoint. Cancelled, it was not accepted. Each person has one reaction to a message: a second
-        takes the place of the first.
-
-        Args:
-            target: the message: one that came, one of ours that was sent, or a :class:`Target`.
-            emoji: one emoji. To take it off again it must be the same one.
-            remove: take it off.
-            account: who reacts, for a client that serves all accounts of a daemon; by default the one that
-                the message came for, or that sent it.
-            deadline: drop it if it still waits then; a moment on Trio's clock.
-            id: a name of your own for it.
-
-        Raises:
-            ConfigurationError: an argument is wrong; it is named. A message of ours cannot be reacted to
-                before it was sent: ``await message.wait()`` first.
-            BufferFull: ``overflow="error"`` and no room.
-            ClientClosed: the client's block was left.
-        """
-        who = self._account_at(target, account)
-        found = find_target(target, who)
-        content = Reaction(emoji, found.author, found.timestamp, remove)
-        return await self._accept(found.recipient, content, account=who, deadline=deadline, id=id)
-
-    async def edit_message(
-        self,
-        target: TargetLike,
-        text: str,
-        *,
-        attachments: Iterable[AttachmentLike] = (),
-        quote: ReceivedMessage | Quote | None = None,
-        styled: bool = False,
-        mentions: Iterable[Mention] = (),
-        preview: LinkPreview | None = None,
-        account: str | None = None,
-        deadline: float = math.inf,
-        id: str | None = None,  # noqa: A002  (the public name is fixed)
-    ) -> OutgoingMessage:
-        """Accept another text for a message of ours into the buffer; see :meth:`send_message`.
-
-        A checkpoint. Cancelled, it was not accepted. The new text takes the place of the old one with all
-        that went with it, so give quote, mentions and preview again. People's apps pass over an edit that
-        comes too late (Signal's own rule is a day) or is one too many (ten).
-
-        To edit it once more, give what this returns, once that was sent, or the first one again.
-
-        Args:
-            target: the message: one that we sent here, or from another device, or a :class:`Target`.
-            text: what it is to say.
-            attachments: as for :meth:`send_message`.
-            quote: the message that it answers.
-            styled: as for :meth:`send_message`.
-            mentions: people named in the text, as for :meth:`send_message`: with ``styled`` their places
-                count in the text without marks.
-            preview: as for :meth:`send_message`.
-            account: who wrote it, for a client that serves all accounts of a daemon; by default the one that
-                the message came for, or that sent it.
-            deadline: drop it if it still waits then; a moment on Trio's clock.
-            id: a name of your own for it.
-
-        Raises:
-            ConfigurationError: an argument is wrong; it is named. Another wrote it, or it was not sent yet.
-            BufferFull: ``overflow="error"`` and no room.
-            ClientClosed: the client's block was left.
-        """
-        who = self._account_at(target, account)
-        found = find_own_target(target, who)
-        content = await self._written(
-            text,
-            attachments=attachments,
-            quote=quote,
-            styled=styled,
-            mentions=mentions,
-            preview=preview,
-            edits=found.timestamp,
-        )
-        return await self._accept(found.recipient, content, account=who, deadline=deadline, id=id)
-
-    async def remote_delete(
-        self,
-        target: TargetLike,
-        *,
-        account: str | None = None,
-        deadline: float = math.inf,
-        id: str | None = None,  # noqa: A002  (the public name is fixed)
-    ) -> OutgoingMessage:
-        """Accept the request to delete a message of ours for everybody; see :meth:`send_message`.
-
-        A checkpoint. Cancelled, it was not accepted. People's apps do so for a day or two after it was sent.
-        Whoever has read it has read it.
-
-        Args:
-            target: the message: one that we sent here, or from another device, or a :class:`Target`.
-            account: as for :meth:`edit_message`.
-            deadline: drop it if it still waits then; a moment on Trio's clock.
-            id: a name of your own for it.
-
-        Raises:
-            ConfigurationError: an argument is wrong; it is named. Another wrote it, or it was not sent yet.
-            BufferFull: ``overflow="error"`` and no room.
-            ClientClosed: the client's block was left.
-        """
-        who = self._account_at(target, account)
-        found = find_own_target(target, who)
-        content = RemoteDelete(found.timestamp)
-        return await self._accept(found.recipient, content, account=who, deadline=deadline, id=id)
 
     # --- receipts and typing ---
 

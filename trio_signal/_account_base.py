@@ -1,19 +1,15 @@
 """What everything that is asked for an account has in common: for which account, and for how long."""
 
 import abc
-import math
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from ._attachments import AttachmentLike
 from ._checks import check_positive, check_type
-from ._contents import Content, LinkPreview, Mention, Quote, Text
-from ._envelopes import ReceivedMessage
 from ._errors import Certainty, ClientClosed, ConfigurationError, RequestFailed
 from ._evidence import may_send
 from ._operations import (
@@ -25,7 +21,6 @@ from ._operations import (
     StartLink,
     SubmitRateLimitChallenge,
 )
-from ._outgoing import OutgoingMessage
 from ._recipients import check_number
 from ._targets import TargetLike, account_of
 from .gateways import AttachmentRef, Download, Gateway
@@ -182,33 +177,6 @@ class AccountBase(abc.ABC):
             if self._closed and nothing_done:
                 raise ClientClosed(_CLOSED) from error
             raise
-
-    @abc.abstractmethod
-    async def _accept(
-        self,
-        recipient: str,
-        content: Content,
-        *,
-        account: str | None = None,
-        deadline: float = math.inf,
-        id: str | None = None,  # noqa: A002  (the public name is fixed)
-    ) -> OutgoingMessage:
-        """Accept anything that goes through the buffer. A checkpoint; cancelled, it was not accepted."""
-
-    @abc.abstractmethod
-    async def _written(
-        self,
-        text: str,
-        *,
-        attachments: Iterable[AttachmentLike],
-        quote: ReceivedMessage | Quote | None,
-        styled: bool,
-        mentions: Iterable[Mention],
-        preview: LinkPreview | None,
-        view_once: bool = False,
-        edits: int | None = None,
-    ) -> Text:
-        """Return what is to be written, with its files looked at. A checkpoint; cancelling is safe."""
 
 
 async def read_picture(picture: Picture | None) -> bytes | None:

@@ -11,14 +11,9 @@ import trio
 
 from ._checks import check_choice, check_count
 from ._errors import BufferFull, ClientClosed, ConfigurationError
+from ._outcomes import DropReason, Failed, Ledger, Outcome, OutgoingStatistics, Sent
 from ._outgoing import (
-    DropReason,
-    Failed,
-    Ledger,
-    Outcome,
     OutgoingMessage,
-    OutgoingStatistics,
-    Sent,
     drop,
     enter_buffer,
     hold,

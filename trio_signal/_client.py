@@ -1,29 +1,28 @@
 """The object that stands for a client: what an application calls, and what it can see."""
 
 import math
-from collections.abc import AsyncGenerator, Collection, Iterable
+from collections.abc import AsyncGenerator, Collection
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
 from typing import Final, cast
 
 import trio
 
 from ._account import AccountOperations
-from ._attachments import AttachmentLike, check_attachments
-from ._buffer import BufferStatistics, MessageBuffer
-from ._checks import check_type
-from ._contents import Content, LinkPreview, Mention, Quote, Text, check_all
+from ._buffer import MessageBuffer
+from ._contents import Content
 from ._continuity import Cursor, cursor_at
-from ._envelopes import MessageKind, ReceivedMessage
+from ._envelopes import MessageKind
 from ._errors import ClientClosed, ConfigurationError, ObserverLagged, Reason
-from ._inbox import ChallengeRequired, Event, Inbox, InboxStatistics, MessageSettled
+from ._inbox import ChallengeRequired, Event, Inbox, MessageSettled
 from ._journal import Journal
-from ._outgoing import Delivery, DropReason, OutgoingMessage, is_new
+from ._outcomes import DropReason
+from ._outgoing import Delivery, OutgoingMessage, is_new
 from ._ratelimit import TokenBucket
-from ._receiver import Receiver, ReceiveStatistics, WallClock
+from ._receiver import Receiver, WallClock
 from ._sender import Sender
 from ._settling import Settler
 from ._states import Backoff, ConnectionState, ReconnectionManager
+from ._statistics import ClientStatistics
 from ._status import StateChanges, StateLog
 from ._streams import DEFAULT_KINDS, EventStream, MessageStream
 from ._supervisor import Supervisor
@@ -32,43 +31,6 @@ from .store._keeper import Keeper
 
 #: Seconds for closing what is left after everything was cancelled.
 _LAST_ACTS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ClientStatistics:
-    """A client at one moment. All true within ``ping_interval + pong_timeout`` of any failure of the link.
-
-    Attributes:
-        state: the connection's state.
-        since: when it was entered, on Trio's clock.
-        generation: how many attempts to connect there have been in all.
-        attempt: how many since the link was last stable; 0 while CONNECTED.
-        next_attempt: when the present sleep ends, on Trio's clock; None while there is none.
-        last_error: what ended or prevented a connection last.
-        last_received: when the last bytes came on the present link, on Trio's clock; None without a link.
-        bytes_received: how many have come on the present link.
-        buffer: the outgoing buffer and the ledger of all messages.
-        in_flight: whether the send task holds a message.
-        settling: how many messages wait beside the queue for evidence that they went out.
-        paused_until: when a pause for a rate limit ends, on Trio's clock; None without one.
-        inbox: what has arrived and not been taken.
-        receiving: what has come in.
-    """
-
-    state: ConnectionState
-    since: float
-    generation: int
-    attempt: int
-    next_attempt: float | None
-    last_error: Exception | None
-    last_received: float | None
-    bytes_received: int
-    buffer: BufferStatistics
-    in_flight: bool
-    settling: int
-    paused_until: float | None
-    inbox: InboxStatistics
-    receiving: ReceiveStatistics
 
 
 class SignalClient(AccountOperations):
@@ -94,28 +56,28 @@ class SignalClient(AccountOperations):
         keeper: Keeper | None,
         settle_timeout: float,
     ) -> None:
-        super().__init__(route, account, send_timeout)
+        super().__init__(route, account, send_timeout, max_attachment_bytes=max_attachment_bytes)
         #: The writer of the client's store, for a hub on top of it; None without a store.
         self.keeper: Final = keeper
-        #: Whether it was opened to receive; with ``receive=False`` nothing but challenges is ever given.
+        #: Whether it was opened to receive; if not, nothing is ever given but challenges, and what became of
+        #: messages of an earlier process.
         self.receives: Final = receives
         self._buffer: Final = buffer
         self._inbox: Final = inbox
         self._journal: Final = journal
         self._wall: Final = wall
-        self._max_attachment_bytes: Final = max_attachment_bytes
         self._status: Final = StateLog(ReconnectionManager(backoff, clock=trio.current_time))
-        settles = receives and settle_timeout > 0
+        waits_for_evidence = settle_timeout if receives else 0.0
         self._settler: Final = Settler(
             wall,
-            timeout=settle_timeout if receives else 0.0,
+            timeout=waits_for_evidence,
             has_one_account=account is not None,
             # Others send through a hub as well, and its own client settles what is sent through it.
             is_possible=lambda: not self._receiver.has_numbers,
             is_listening=self._is_listening,
         )
         self._status.listen(self._settler.wake_up)
-        self._receiver: Final = Receiver(inbox, journal, wall, self._settler if settles else None)
+        self._receiver: Final = Receiver(inbox, journal, wall, self._settler if waits_for_evidence else None)
         self._supervisor: Final = Supervisor(
             route, self._status, self._receiver, wall, attempt_timeout=attempt_timeout
         )
@@ -148,7 +110,7 @@ class SignalClient(AccountOperations):
                 nursery.start_soon(self._supervise, nursery.cancel_scope)
                 nursery.start_soon(self._sender.run)
                 nursery.start_soon(self._settler.run)
-                nursery.start_soon(self._journal.run, self._reached)
+                nursery.start_soon(self._journal.run, lambda: self.cursor)
                 try:
                     yield
                 except Exception as error:  # noqa: BLE001  (raised again below, the very same object)
@@ -177,91 +139,6 @@ class SignalClient(AccountOperations):
     def __repr__(self) -> str:
         """Show the state."""
         return f"<SignalClient {self.state.name}>"
-
-    async def send_message(
-        self,
-        recipient: str,
-        text: str = "",
-        *,
-        attachments: Iterable[AttachmentLike] = (),
-        quote: ReceivedMessage | Quote | None = None,
-        styled: bool = False,
-        mentions: Iterable[Mention] = (),
-        view_once: bool = False,
-        preview: LinkPreview | None = None,
-        account: str | None = None,
-        deadline: float = math.inf,
-        id: str | None = None,  # noqa: A002  (the public name is fixed)
-    ) -> OutgoingMessage:
-        """Accept a message into the buffer and return it; sending is the client's business.
-
-        Does not wait for a connection or for the outcome: for that,
-        ``await message.wait()``. A checkpoint. With ``overflow="wait"`` it waits for room.
-        Cancelled, the message was not accepted.
-
-        With a store it returns once the message is committed, some tenths of a millisecond later. From
-        then on a kill of the process loses it no more: the next process sends it, or tells in
-        :meth:`events` what became of it. With ``durability="full"`` neither does a loss of power; it
-        then waits for the disk, some milliseconds. A process killed *during* this call, or right after it was
-        cancelled, may or may not have accepted the message: give an ``id`` to recognise it by.
-
-        Args:
-            recipient: a number (``+15550100``), a group (``group.…=``), a UUID or a username;
-                ``message.reply_to`` of a received message is always one of them.
-            text: what to say; may be empty only with an attachment.
-            attachments: paths, bytes, or :class:`OutgoingAttachment`. Paths are looked at now and
-                read when it is sent.
-            quote: the received message that this one answers.
-            styled: read ``*italic*``, ``**bold**``, ``~strike~``, ``||spoiler||`` and backticks as styles.
-            mentions: people named in the text; a place in it counts UTF-16 code units, of the text without
-                marks where it is ``styled``.
-            view_once: let the attachment be looked at only once.
-            preview: what to show of a link in the text.
-            account: which account sends it, for a client that serves all of a daemon's.
-            deadline: drop the message if it still waits then; a moment on Trio's clock, as in
-                ``trio.current_time() + 60``.
-            id: a name of your own for the message; with a store, none that a message without outcome has.
-
-        Raises:
-            ConfigurationError: an argument is wrong; it is named.
-            BufferFull: ``overflow="error"`` and no room.
-            StoreError: the store could not be written (:class:`StoreFull`: make room); not accepted.
-            ClientClosed: the client's block was left.
-        """
-        text_ = await self._written(
-            text,
-            attachments=attachments,
-            quote=quote,
-            styled=styled,
-            mentions=mentions,
-            view_once=view_once,
-            preview=preview,
-        )
-        return await self._accept(recipient, text_, account=account, deadline=deadline, id=id)
-
-    async def _written(
-        self,
-        text: str,
-        *,
-        attachments: Iterable[AttachmentLike],
-        quote: ReceivedMessage | Quote | None,
-        styled: bool,
-        mentions: Iterable[Mention],
-        preview: LinkPreview | None,
-        view_once: bool = False,
-        edits: int | None = None,
-    ) -> Text:
-        """Return what is to be written, with its files looked at. A checkpoint."""
-        return Text(
-            text,
-            await check_attachments(attachments, limit=self._max_attachment_bytes),
-            _as_quote(quote),
-            styled=styled,
-            mentions=check_all("mentions", mentions, Mention),
-            view_once=view_once,
-            preview=preview,
-            edits=edits,
-        )
 
     async def _accept(
         self,
@@ -457,9 +334,6 @@ class SignalClient(AccountOperations):
         if (cursor := self.cursor) is not None:
             self._journal.advance(cursor)
 
-    def _reached(self) -> Cursor | None:
-        return self.cursor
-
     def _take_over(self) -> None:
         """Go on with what an earlier process has left."""
         for restored in self._journal.restore(self._note_settled):
@@ -507,14 +381,3 @@ def _is_only_cancelled(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)[1] is None
     return isinstance(error, trio.Cancelled)
-
-
-def _as_quote(quote: ReceivedMessage | Quote | None) -> Quote | None:
-    if not isinstance(quote, ReceivedMessage):
-        check_type("quote", quote, Quote)
-        return quote
-    if quote.sender is None or quote.timestamp is None:
-        raise ConfigurationError(
-            "quote", "this message does not say who wrote it and when, so it cannot be quoted"
-        )
-    return Quote(quote.timestamp, quote.sender, quote.text or "")

@@ -12,7 +12,7 @@ from ._checks import check_count
 from ._continuity import Gap, GapReason, Position
 from ._envelopes import ReceivedMessage, Undecodable
 from ._errors import ConfigurationError
-from ._outgoing import Outcome
+from ._outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,10 @@ import trio
 from ._buffer import MessageBuffer
 from ._errors import Certainty, ClientClosed
 from ._journal import Journal, Restored
+from ._outcomes import DropReason, Failed, Sent
 from ._outgoing import (
     Delivery,
-    DropReason,
-    Failed,
     OutgoingMessage,
-    Sent,
     begin_writing,
     doubts,
     drop,

@@ -21,7 +21,8 @@ import trio
 from ._envelopes import ReceivedMessage, Undecodable
 from ._errors import Certainty, ClientClosed, ConfigurationError, RequestFailed, Unsupported
 from ._evidence import Attempt, Evidence, Now, Proof, can_prove
-from ._outgoing import Failed, Outcome, OutgoingMessage, Sent, is_held, settle
+from ._outcomes import Failed, Outcome, Sent
+from ._outgoing import OutgoingMessage, is_held, settle
 from ._receiver import WallClock
 
 _logger: Final = logging.getLogger("trio_signal.sender")

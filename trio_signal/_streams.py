@@ -9,7 +9,7 @@ import trio
 from ._continuity import Gap
 from ._envelopes import MessageKind, ReceivedMessage, Undecodable
 from ._inbox import Event, Inbox, MessageSettled
-from ._outgoing import Sent
+from ._outcomes import Sent
 
 _logger: Final = logging.getLogger("trio_signal.client")
 

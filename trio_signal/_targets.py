@@ -12,7 +12,8 @@ from typing import Final
 from ._contents import Target, Text
 from ._envelopes import MessageKind, ReceivedMessage
 from ._errors import ConfigurationError
-from ._outgoing import OutgoingMessage, Sent
+from ._outcomes import Sent
+from ._outgoing import OutgoingMessage
 
 TargetLike = ReceivedMessage | OutgoingMessage | Target
 

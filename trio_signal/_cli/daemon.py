@@ -27,7 +27,8 @@ from .._buffer import Overflow
 from .._client import SignalClient
 from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError, StoreError
 from .._inbox import MessageSettled
-from .._outgoing import Delivery, Outcome, OutgoingMessage, Sent, on_done
+from .._outcomes import Outcome, Sent
+from .._outgoing import Delivery, OutgoingMessage, on_done
 from .._states import Backoff, ConnectionState
 from .._status import StateChange, StateChanges
 from .._streams import EventStream

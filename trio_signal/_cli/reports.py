@@ -13,7 +13,7 @@ from .._dial import parse_url
 from .._envelopes import ReceivedMessage, Undecodable
 from .._errors import ConfigurationError, FailedRecipient, StoreError
 from .._inbox import ChallengeRequired, Event, MessageSettled
-from .._outgoing import DropReason, Failed, Outcome, Sent
+from .._outcomes import DropReason, Failed, Outcome, Sent
 from .._states import Backoff, ConnectionState
 from .._status import StateChange
 from .text import iso

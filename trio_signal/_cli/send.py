@@ -13,7 +13,8 @@ import trio
 
 from .._contents import MAX_TEXT_BYTES
 from .._errors import Certainty, ClientClosed, SignalError
-from .._outgoing import Failed, MessageDropped, OutgoingMessage, SendFailed, Sent
+from .._outcomes import Failed, MessageDropped, SendFailed, Sent
+from .._outgoing import OutgoingMessage
 from .connection import Connection
 from .exits import Exit, complain, failed
 from .interrupt import run_until_signal

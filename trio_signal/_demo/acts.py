@@ -8,7 +8,7 @@ import trio
 
 from .._client import SignalClient
 from .._envelopes import ReceivedMessage
-from .._outgoing import Dropped, Failed, Sent
+from .._outcomes import Dropped, Failed, Sent
 from .._states import ConnectionState
 from .._status import StateChanges
 from ..testing import lost

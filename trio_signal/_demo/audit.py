@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .._errors import Certainty
-from .._outgoing import Dropped, Failed, Outcome, OutgoingStatistics, Sent
+from .._outcomes import Dropped, Failed, Outcome, OutgoingStatistics, Sent
 
 #: How far the clocks of the two sides may differ by rounding, in milliseconds.
 _ROUNDING = 5

@@ -9,8 +9,8 @@ from rich.console import Console, Group, OverflowMethod
 from rich.live import Live
 from rich.text import Text
 
-from .._client import ClientStatistics
 from .._states import ConnectionState
+from .._statistics import ClientStatistics
 from .acts import ACTS, Act
 from .record import Note
 from .stage import Stage

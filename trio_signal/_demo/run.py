@@ -13,9 +13,9 @@ from rich.console import Console
 from .._cli.exits import Exit, complain
 from .._cli.interrupt import exit_code, run_until_signal
 from .._cli.library_log import library_log
-from .._client import ClientStatistics
 from .._opening import open_signal_client
 from .._states import Backoff
+from .._statistics import ClientStatistics
 from ..hub import HubLimits, serve_hub
 from ..testing import FakeGateway, MemoryListener, open_fake_gateway
 from .acts import ACTS, Act, quiet

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Protocol
 from .._continuity import Cursor, Gap, GapReason, Position
 from .._envelopes import Undecodable
 from .._operations import Operation, R_co
-from .._outgoing import Failed, OutgoingMessage, Sent
+from .._outcomes import Failed, Sent
+from .._outgoing import OutgoingMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ status does, since a proxy on the way may have answered.
 from typing import Final, cast
 
 from .._errors import AnswerError, Certainty
-from .._outgoing import Failed, Sent
+from .._outcomes import Failed, Sent
 from . import SendResult
 from ._rest_answers import accepted, challenge_tokens, decode, words
 

@@ -10,7 +10,7 @@ import msgspec
 
 from .._errors import RequestFailed, Unsupported
 from .._operations import RESULTS, FinishLink, ListAccounts, Operation, R_co, StartLink
-from .._outgoing import Failed
+from .._outcomes import Failed
 from ._calls import Call, json_call
 from ._hub_answers import read_hub_answer
 from ._operation_answers import NOT_JSON, is_success, unreadable

@@ -26,7 +26,7 @@ from .._errors import (
     Unsupported,
 )
 from .._http import LiveTransport, StreamTransport, nothing_has_left, retry_after
-from .._outgoing import Failed
+from .._outcomes import Failed
 from . import SendResult
 from ._about import CLI_MODE, NO_CONTEXT, About
 from ._calls import Call, LocalFileError

@@ -11,7 +11,7 @@ from typing import Final, cast
 import msgspec
 
 from .._errors import AnswerError, Certainty, FailedRecipient, LinkLost
-from .._outgoing import Failed, Sent
+from .._outcomes import Failed, Sent
 from .._recipients import is_group
 from . import SendResult
 

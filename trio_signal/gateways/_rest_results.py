@@ -25,7 +25,7 @@ from .._operations import (
     R_co,
     StartLink,
 )
-from .._outgoing import Failed
+from .._outcomes import Failed
 from .._recipients import check_group
 from ._operation_answers import NOT_JSON, is_success, unreadable
 from ._rest_answers import read_answer

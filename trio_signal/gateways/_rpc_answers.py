@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, cast
 
 from .._errors import AnswerError, Certainty, FailedRecipient, LinkLost, RequestFailed
-from .._outgoing import Failed, Sent
+from .._outcomes import Failed, Sent
 from . import SendResult
 from ._rest_answers import decode, words
 

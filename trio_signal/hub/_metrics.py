@@ -15,10 +15,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from .. import __version__
-from .._client import ClientStatistics, SignalClient
+from .._client import SignalClient
 from .._continuity import GapReason
 from .._errors import Certainty
 from .._states import ConnectionState
+from .._statistics import ClientStatistics
 from ._status import HubCounters, StatusBoard
 from .connections import ConnectionFigures
 from .log import MessageLog

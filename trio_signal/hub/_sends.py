@@ -11,7 +11,8 @@ from .._attachments import check_attachments
 from .._client import SignalClient
 from .._contents import Content, Reaction, RemoteDelete, Text
 from .._errors import AnswerError, BufferFull, Certainty, ClientClosed, ConfigurationError, FailedRecipient
-from .._outgoing import Dropped, DropReason, Failed, MessageDropped, Outcome, OutgoingMessage, SendFailed
+from .._outcomes import Dropped, DropReason, Failed, MessageDropped, Outcome, SendFailed
+from .._outgoing import OutgoingMessage
 from ._bodies import shortened, wrong
 from ._exchange import Answer
 from ._letters import FIELDS, Letter

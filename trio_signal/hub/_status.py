@@ -14,11 +14,12 @@ from typing import Final
 import trio
 
 from .. import __version__
-from .._client import ClientStatistics, SignalClient
+from .._client import SignalClient
 from .._continuity import Gap, GapReason
 from .._errors import Certainty, ObserverLagged
 from .._receiver import WallClock
 from .._states import ConnectionState
+from .._statistics import ClientStatistics
 from .._status import StateChange
 from .connections import ConnectionFigures
 from .log import MessageLog

@@ -16,7 +16,7 @@ import msgspec
 from .._attachments import OutgoingAttachment
 from .._contents import Content, LinkPreview, Mention, Quote, Reaction, RemoteDelete, Text
 from .._errors import AnswerError, Certainty, FailedRecipient, RecordedError
-from .._outgoing import Dropped, DropReason, Failed, Outcome, Sent
+from .._outcomes import Dropped, DropReason, Failed, Outcome, Sent
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="is"):

@@ -15,7 +15,8 @@ from .._envelopes import ReceivedMessage
 from .._errors import Certainty, ConfigurationError, StoreDamaged
 from .._inbox import Event, MessageSettled
 from .._journal import Restored
-from .._outgoing import Failed, Outcome, OutgoingMessage, doubts, is_in_doubt, keep_outcome, tell
+from .._outcomes import Failed, Outcome
+from .._outgoing import OutgoingMessage, doubts, is_in_doubt, keep_outcome, tell
 from .._receiver import WallClock
 from ._batch import MessageState, Past, StoredMessage
 from ._codec import decode_content, decode_outcome, encode_content, encode_outcome
