@@ -62,6 +62,9 @@ class BufferFull(SignalError):
 class ClientClosed(SignalError):
     """The client has been closed, so it takes no more messages."""
 
+    def __init__(self, what: str = "the client has been closed and takes no more messages") -> None:
+        super().__init__(what)
+
 
 class ObserverLagged(SignalError):
     """A reader of state changes fell behind so far that changes were discarded.

@@ -109,11 +109,13 @@ async def open_journal(
     try:
         first = (Cursor(wall.now()) if cursor is None else cursor) if receives else None
         await store.run(partial(_open, database, account, copies, first, found))
-        past = found[0]
+        # Nothing here may hold on to what was found: it may be megabytes, and this frame lives for months.
+        past = found.pop()
         keeper = Keeper(database, store.run, past.log)
         journal = StoreJournal(
             keeper, past, cursor=cursor, copies=copies, wall=wall, run=store.run, receives=receives
         )
+        del past
         try:
             yield journal
         finally:

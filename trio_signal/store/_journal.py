@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -31,6 +31,14 @@ _MAX_UNSEEN: Final = 1_000
 
 #: Bytes of a received message's digest.
 _DIGEST: Final = 16
+
+
+class _Charge(NamedTuple):
+    """A message without an outcome, and how it stands in the store."""
+
+    message: OutgoingMessage
+    stored: StoredMessage
+    is_restored: bool
 
 
 class StoreJournal:
@@ -72,19 +80,16 @@ class StoreJournal:
         self._duplicates: Final = DuplicateFilter()
         for key in past.keys:
             self._duplicates.is_new(key)
-        #: How messages without an outcome stand in the store, and what they are called.
-        self._open: Final[dict[OutgoingMessage, StoredMessage]] = {}
-        self._ids: Final[set[tuple[str | None, str]]] = set()
-        #: Sequences of outcomes that are decided and not committed, and of those that nobody has looked at.
-        self._untold: Final[set[int]] = set()
+        #: Messages without an outcome, by account and id.
+        self._open: Final[dict[tuple[str | None, str], _Charge]] = {}
+        #: Sequences of outcomes that nobody has looked at, the oldest first.
         self._unseen: Final[dict[int, None]] = {}
         #: The events that tell of earlier outcomes, by identity, until the application is done with them.
         self._events: Final[dict[int, tuple[MessageSettled, int]]] = {}
-        self._past: Final = past.messages
+        self._past = past.messages
         self._report: Callable[[MessageSettled], None] | None = None
         #: The message that began last, and what ends the wait for that to be committed.
         self._beginning: tuple[OutgoingMessage, trio.Event] | None = None
-        self._from_before: Final[set[OutgoingMessage]] = set()
 
     @property
     def waiting(self) -> int:
@@ -94,7 +99,9 @@ class StoreJournal:
     def restore(self, report: Callable[[MessageSettled], None]) -> list[Restored]:
         """See :meth:`trio_signal._journal.Journal.restore`."""
         self._report = report
-        restored = map(self._restore, self._past)
+        # They may be megabytes, which nobody needs twice.
+        past, self._past = self._past, ()
+        restored = map(self._restore, past)
         return [message for message in restored if message is not None]
 
     async def prepare(self, content: Content) -> Content:
@@ -129,8 +136,7 @@ class StoreJournal:
 
     async def accept(self, message: OutgoingMessage, enter: Callable[[OutgoingMessage], None]) -> None:
         """See :meth:`trio_signal._journal.Journal.accept`."""
-        name = message.account, message.id
-        if name in self._ids:
+        if _name(message) in self._open:
             raise ConfigurationError("id", f"a message {message.id!r} is in the store and has no outcome yet")
         stored = StoredMessage(
             self._next_sequence,
@@ -148,17 +154,16 @@ class StoreJournal:
             enter(message)
             entered = True
 
-        self._take_charge(message, stored)
+        self._take_charge(_Charge(message, stored, is_restored=False))
         try:
             await self.keeper.accept(stored, on_kept)
         finally:
             if not entered:
-                self._open.pop(message)
-                self._ids.discard(name)
+                del self._open[_name(message)]
 
     async def begin(self, message: OutgoingMessage) -> None:
         """See :meth:`trio_signal._journal.Journal.begin`."""
-        stored = self._open.get(message)
+        stored = self._stored(message)
         if stored is None:
             await trio.lowlevel.checkpoint()
             return
@@ -174,7 +179,7 @@ class StoreJournal:
 
     def unsent(self, message: OutgoingMessage) -> None:
         """See :meth:`trio_signal._journal.Journal.unsent`."""
-        stored = self._open.get(message)
+        stored = self._stored(message)
         if stored is not None and stored.state is MessageState.WRITING:
             state = MessageState.WRITING if is_in_doubt(message) else MessageState.WAITING
             self._put(message, replace(stored, state=state, attempts=doubts(message)))
@@ -219,7 +224,7 @@ class StoreJournal:
         """See :meth:`trio_signal._journal.Journal.aclose`."""
         if in_order:
             # Whoever wants to know what became of them has them in hand.
-            for sequence in (*self._unseen, *self._untold):
+            for sequence in self._unseen:
                 self.keeper.strike(sequence)
             self._unseen.clear()
         await self.keeper.aclose()
@@ -251,45 +256,46 @@ class StoreJournal:
             if outcome is not None:
                 self._tell_of(stored, outcome)
             return None
-        self._from_before.add(message)
-        self._take_charge(message, stored)
+        self._take_charge(_Charge(message, stored, is_restored=True))
         return Restored(message, begun, stored.attempts)
 
-    def _take_charge(self, message: OutgoingMessage, stored: StoredMessage) -> None:
-        self._open[message] = stored
-        self._ids.add((message.account, message.id))
-        keep_outcome(message, self._settle)
+    def _take_charge(self, charge: _Charge) -> None:
+        self._open[_name(charge.message)] = charge
+        keep_outcome(charge.message, self._settle)
+
+    def _stored(self, message: OutgoingMessage) -> StoredMessage | None:
+        """Return how a message stands in the store; None if it has its outcome."""
+        charge = self._open.get(_name(message))
+        # Once it has, another may have its name.
+        return charge.stored if charge is not None and charge.message is message else None
 
     def _put(self, message: OutgoingMessage, stored: StoredMessage) -> None:
-        self._open[message] = stored
+        name = _name(message)
+        self._open[name] = self._open[name]._replace(stored=stored)
         self.keeper.put(stored)
 
     def _settle(self, message: OutgoingMessage, outcome: Outcome) -> None:
         """Write an outcome down, and tell it once that is done."""
-        stored = self._open.pop(message)
-        self._ids.discard((message.account, message.id))
+        charge = self._open.pop(_name(message))
+        stored = charge.stored
         if self._beginning is not None and self._beginning[0] is message:
             self._beginning[1].set()
         encoded = encode_outcome(outcome)
         self.keeper.put(replace(stored, content=b"", state=MessageState.DONE, outcome=encoded))
         if self._copies is not None and (release := self._copies.releasing(message.content)) is not None:
             self.keeper.do_afterwards(release)
-        if message not in self._from_before:
-            self._untold.add(stored.sequence)
-        told = partial(self._tell, message, stored, outcome)
-        self.keeper.call_when_kept(told, at_latest_tried=True)
+        if not charge.is_restored:
+            self._unseen[stored.sequence] = None
+            if len(self._unseen) > _MAX_UNSEEN:
+                del self._unseen[next(iter(self._unseen))]
+        self.keeper.call_when_kept(partial(self._tell, charge, outcome), at_latest_tried=True)
 
-    def _tell(self, message: OutgoingMessage, stored: StoredMessage, outcome: Outcome) -> None:
-        if message in self._from_before:
-            self._from_before.discard(message)
-            tell(message)
-            self._tell_of(stored, outcome)
-            return
-        self._untold.discard(stored.sequence)
-        self._unseen[stored.sequence] = None
-        if len(self._unseen) > _MAX_UNSEEN:
-            del self._unseen[next(iter(self._unseen))]
-        tell(message, partial(self._note_seen, stored.sequence))
+    def _tell(self, charge: _Charge, outcome: Outcome) -> None:
+        if charge.is_restored:
+            tell(charge.message)
+            self._tell_of(charge.stored, outcome)
+        else:
+            tell(charge.message, partial(self._note_seen, charge.stored.sequence))
 
     def _tell_of(self, stored: StoredMessage, outcome: Outcome) -> None:
         event = MessageSettled(stored.id, stored.recipient, stored.account, outcome)
@@ -306,6 +312,10 @@ class StoreJournal:
 
     def _trio_deadline(self, deadline: int | None) -> float:
         return math.inf if deadline is None else trio.current_time() + (deadline - self._wall.now()) / 1000
+
+
+def _name(message: OutgoingMessage) -> tuple[str | None, str]:
+    return message.account, message.id
 
 
 def _digest(key: Hashable) -> bytes:

@@ -103,7 +103,7 @@ class _Pending:
         for sequence, acceptance in self.acceptances.items():
             self.batch.messages.pop(sequence, None)
             self.batch.struck.add(sequence)
-            acceptance.finish(_closed())
+            acceptance.finish(ClientClosed())
         self.acceptances = {}
 
     def put_before(self, later: "_Pending") -> "_Pending":
@@ -162,7 +162,7 @@ class Keeper:
         """
         if self._is_closed:
             await trio.lowlevel.checkpoint()
-            raise _closed()
+            raise ClientClosed
         # No checkpoint before this: what is numbered first is also taken in first.
         sequence = message.sequence
         acceptance = self._pending.acceptances[sequence] = _Acceptance(on_kept)
@@ -341,10 +341,6 @@ def _as_store_error(error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return error
     return StoreError(f"the store cannot be written at the moment ({type(error).__name__}: {error})")
-
-
-def _closed() -> ClientClosed:
-    return ClientClosed("the client has been closed and takes no more messages")
 
 
 def _apply(database: Database, pending: _Pending) -> None:
