@@ -6,46 +6,108 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from . import report
-from .cases import CASES
-from .harness import run_case
+from .catalogue import CASES
+from .harness import CaseResult, run_case
+from .peers import PEERS, PeerMissing, bring
 
-_FULL_ROUNDS = 5
-_QUICK_ROUNDS = 3
-_MOST_ROUNDS = 100
+#: Where the results of each case's last run are kept, and the report.
+HOME: Final = Path(__file__).parents[1] / ".cache" / "bench"
+
+_FULL_ROUNDS: Final = 5
+_QUICK_ROUNDS: Final = 3
+_MOST_ROUNDS: Final = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0, or 1 if a contender failed. A wrong command exits with 2.
+        The exit status: 0, or 1 if a contender failed, if a goal was missed where that was asked, or if a
+        report could not be made. A wrong command exits with 2.
     """
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parse(given)
     if options.command == "list":
         print(_listing())
         return 0
+    if options.command == "prepare":
+        return _prepare(options.peers or list(PEERS))
+    if options.command == "report":
+        return _report(options.files or sorted(HOME.glob("*.json")), options.output)
+    command = " ".join(("python -m benchmarks", *given))
     if options.command is None:
-        return _run(list(CASES), rounds=_QUICK_ROUNDS, quick=True, file=None)
+        return _run(list(CASES), command, rounds=_QUICK_ROUNDS, quick=True)
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _FULL_ROUNDS)
-    return _run(options.names or list(CASES), rounds=rounds, quick=options.quick, file=options.json)
+    names = options.names or list(CASES)
+    return _run(names, command, rounds=rounds, quick=options.quick, file=options.json, check=options.check)
 
 
-def _run(names: Sequence[str], *, rounds: int, quick: bool, file: Path | None) -> int:
-    facts = report.environment()
+def _run(
+    names: Sequence[str],
+    command: str,
+    *,
+    rounds: int,
+    quick: bool,
+    file: Path | None = None,
+    check: bool = False,
+) -> int:
+    facts = report.environment(command)
     print(report.environment_text(facts))
-    results = [run_case(CASES[n], rounds=rounds, params=_params(n, quick=quick), tell=_tell) for n in names]
-    for result in results:
-        print(f"\n{report.case_text(result)}")
+    results: list[CaseResult] = []
+    for name in names:
+        case = CASES[name]
+        result = run_case(case, rounds=rounds, params=case.quick if quick else case.full, tell=_tell)
+        _tell("")
+        print(f"\n{report.case_text(result)}", flush=True)
+        _keep(HOME / f"{name}.json", report.as_json(facts, [result]))
+        results.append(result)
     print(f"\nAfter the run: {report.load_text(os.getloadavg())}")
     if file is not None:
-        file.write_text(json.dumps(report.as_json(facts, results), indent=1) + "\n", encoding="utf-8")
-    return int(any(result.has_failed for result in results))
+        _keep(file, report.as_json(facts, results))
+    has_failed = any(result.has_failed for result in results)
+    has_missed = any(result.missed for result in results)
+    return int(has_failed or (check and has_missed))
 
 
-def _params(name: str, *, quick: bool) -> dict[str, int]:
-    return dict(CASES[name].quick if quick else CASES[name].full)
+def _keep(file: Path, content: object) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _prepare(names: Sequence[str]) -> int:
+    """Bring peers; those that a run lacks it brings itself."""
+    statuses: list[bool] = []
+    for name in names:
+        try:
+            prepared = bring(PEERS[name])
+        except PeerMissing as error:
+            print(f"{name} {error}")
+            statuses.append(False)
+        else:
+            print(f"{name}: {' '.join(prepared.versions)}")
+            statuses.append(True)
+    return int(not all(statuses))
+
+
+def _report(files: Sequence[Path], output: Path) -> int:
+    """Draw a page. Only here is anything imported that draws."""
+    from .page import page, read_runs  # noqa: PLC0415
+
+    if not files:
+        print("There are no results yet; `python -m benchmarks run` makes some.", file=sys.stderr)
+        return 1
+    try:
+        text = page(read_runs(files), list(CASES))
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    print(output)
+    return 0
 
 
 def _tell(progress: str) -> None:
@@ -57,27 +119,37 @@ def _tell(progress: str) -> None:
 def _listing() -> str:
     lines: list[str] = []
     for case in CASES.values():
-        lines.append(f"{case.name:<10} {case.title}")
-        lines += [f"{'':<12} {contender.name}" for contender in case.contenders]
+        lines.append(f"{case.name:<15} {case.title}")
+        lines += [f"{'':<17} {contender.name}" for contender in case.contenders]
     return "\n".join(lines)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="What trio_signal costs, beside the same work done with the plain libraries. "
+        description="What trio_signal costs, beside the same work done with other libraries. "
         "Without a command: all cases, quickly.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("list", help="name the cases and their contenders")
+    prepare = commands.add_parser("prepare", help="install the peers, each into an environment of its own")
+    prepare.add_argument("peers", nargs="*", metavar="PEER", help="a peer; all if none is named")
     run = commands.add_parser("run", help="run some cases, or all", description="Run some cases, or all.")
     run.add_argument("names", nargs="*", metavar="NAME", help="a case; all if none is named")
     run.add_argument("--rounds", type=_rounds, help=f"how often each contender is measured ({_FULL_ROUNDS})")
     run.add_argument("--quick", action="store_true", help=f"less work, and {_QUICK_ROUNDS} rounds")
-    run.add_argument("--json", type=_file, metavar="FILE", help="write every measurement to a file")
+    run.add_argument("--json", type=_file, metavar="FILE", help="write every measurement to a file too")
+    run.add_argument("--check", action="store_true", help="exit with 1 if a goal was missed")
+    page = commands.add_parser("report", help="make a page of results, with drawings")
+    page.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="what --json wrote; else the last runs"
+    )
+    page.add_argument("--output", type=_file, default=HOME / "report.html", help="where to put it")
     options = parser.parse_args(arguments)
     if options.command == "run" and (unknown := [name for name in options.names if name not in CASES]):
         run.error(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if options.command == "prepare" and (unknown := [name for name in options.peers if name not in PEERS]):
+        prepare.error(f"there is no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
     return options
 
 

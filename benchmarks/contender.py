@@ -6,22 +6,10 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 #: Seconds to wait for the generator to obey an order.
 _ORDER_LIMIT: Final = 25.0
-
-#: What the generator can be told, each with numbers.
-#:
-#: As a gateway. ``prepare``: build so many frames. ``blast``: write so many of them, as fast as they are
-#: taken. ``outage``: drop every connection, refuse new ones for so many milliseconds, then listen again, and
-#: from then on write the next frame to each WebSocket once it is open.
-#:
-#: As a hub's clients. ``attend``: open to this port so many WebSockets. ``watch``: read until each of them
-#: has got so many messages in all; confirmed at once. ``time``: the same, noting when each message came, so
-#: it is for messages with a pause between them. ``watched``: confirmed when the reading has ended. ``ask``:
-#: to this port, over so many connections, ask what came since this number, so many times in all.
-Order = Literal["prepare", "blast", "outage", "attend", "watch", "time", "watched", "ask"]
 
 #: How large a case is: counts, and times in milliseconds.
 Params = Mapping[str, int]
@@ -49,8 +37,8 @@ class Gateway:
         """The gateway's URL."""
         return f"http://{self.host}:{self.port}"
 
-    def order(self, command: Order, *numbers: int) -> None:
-        """Tell the generator to do something.
+    def order(self, command: str, *numbers: int) -> None:
+        """Tell the generator to do something: an order of :mod:`~benchmarks.generators`, with its numbers.
 
         Blocks for a moment; under Trio an order that takes long belongs in a thread.
 
@@ -102,6 +90,9 @@ class Measurement:
 
 #: What a contender is: it does the work once and says what that came to.
 Run = Callable[[Gateway, Params], Measurement]
+
+#: One that needs a program, which it starts and ends itself: it gets the command too.
+ProgramRun = Callable[[Gateway, Params, tuple[str, ...]], Measurement]
 
 
 class Stopwatch:

@@ -1,20 +1,27 @@
 """The generator: a gateway made of blocking sockets and threads, so fast that it is never what is measured.
 
-Where a contender is itself the server, the generator is its clients (:mod:`~benchmarks.audience`,
-:mod:`~benchmarks.askers`).
+Where a contender is itself the server, the generator is its clients (:mod:`~benchmarks.crowd`).
 
-It speaks what the contenders need of signal-cli-rest-api: ``/v1/about``, ``/v1/accounts``,
-``/v2/send`` and ``/v1/receive/{number}`` with its handshake, pings and closes. It writes
-frames that were built before, keeps what it was sent, and at the end says what it has
+It speaks what the contenders need of signal-cli-rest-api 0.101: ``/v1/about``, ``/v1/health``,
+``/v1/accounts``, ``/v1/groups/{number}``, ``/v2/send`` and ``/v1/receive/{number}`` with its handshake, pings
+and closes. It writes frames that were built before, keeps what it was sent, and at the end says what it has
 written and got. Standard library only, bound to 127.0.0.1.
+
+Its orders as a gateway, each with numbers; those of :mod:`~benchmarks.crowd` are beside them.
+
+- ``prepare COUNT``: build so many frames. ``blast COUNT``: write so many of them, as fast as they are taken;
+  ``pace COUNT MICROSECONDS``: the same, one at a time with so much time between. Both are confirmed at once.
+- ``introduce PEOPLE EACH``: build conversations with so many people, of so many messages each.
+  ``converse EACH``: write the next message of each of them, and whenever one of them is answered the one
+  behind it, until each has had so many more. Confirmed at once.
+- ``outage MS``: drop every connection, refuse new ones for so many milliseconds, then listen again, and from
+  then on write the next frame to each WebSocket once it is open.
 """
 
 import base64
-import contextlib
 import hashlib
 import json
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,15 +29,9 @@ from functools import partial
 from typing import Final
 
 from . import traffic
-from .askers import Askers
-from .audience import Audience
+from .connections import HOST, Connection, answer, attend, hang_up, json_answer, listen, start
 from .contender import Gateway, Item, Work
-
-HOST: Final = "127.0.0.1"
-
-#: With loopback's own segments of 64 KiB the receive window stalls, and a slow reader sees pauses that no
-#: network has.
-_SEGMENT: Final = 1448
+from .crowd import CONFIRMED_FIRST, Crowd
 
 #: Seconds to wait for a WebSocket on which to write.
 _PATIENCE: Final = 5.0
@@ -39,272 +40,266 @@ _PATIENCE: Final = 5.0
 _FRAMES_PER_WRITE: Final = 64
 
 _WEBSOCKET_ID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
+_CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
 
 #: These orders are confirmed before they are done: whoever gave them is to read, or to write, meanwhile.
-_CONFIRMED_FIRST: Final = frozenset({"blast", "watch", "time"})
+_CONFIRMED_FIRST: Final = frozenset({"blast", "pace", "converse"}) | CONFIRMED_FIRST
 
-_LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _KEY: Final = re.compile(rb"(?i)\r\nsec-websocket-key: *([^\r]+)")
 
+#: The first word of a text that :func:`~benchmarks.traffic.outgoing` made is the message's number.
+_NUMBER: Final = re.compile(rb'"message": ?"(\d+) ')
+_RECIPIENT: Final = re.compile(rb'"recipients": ?\["([^"]+)"\]')
 
-class Peer:
-    """One connection, read in pieces of a known end."""
+#: What a gateway in JSON-RPC mode says of itself.
+_ABOUT: Final = {
+    "versions": ["v1", "v2"],
+    "build": 2,
+    "mode": "json-rpc",
+    "version": "0.101",
+    "capabilities": {"v2/send": ["quotes", "mentions"]},
+}
+_NOT_FOUND: Final = answer(b"404 Not Found", b"404 page not found")
+_ANSWERS: Final = {
+    b"/v1/about": json_answer(_ABOUT),
+    b"/v1/health": b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"/v1/accounts": json_answer([traffic.ACCOUNT]),
+    f"/v1/groups/{traffic.ACCOUNT}".encode(): json_answer(traffic.groups()),
+}
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.port: Final[int] = sock.getsockname()[1]
-        self._sock = sock
-        self._buffer = b""
-        self._lock = threading.Lock()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def read_until(self, mark: bytes) -> bytes:
-        """Read up to the mark and take both.
+class Conversation:
+    """What one person says, of which each message but the first waits for the answer to the one before.
 
-        Raises:
-            EOFError: the other side has ended the connection.
-        """
-        while (end := self._buffer.find(mark)) < 0:
-            self._fill()
-        return self._take(end + len(mark))
+    Attributes:
+        frames: all of it.
+        position: how many of them are written.
+        end: how many are to be written for now.
+    """
 
-    def read(self, size: int) -> bytes:
-        """Read exactly this many bytes; raises as :meth:`read_until`."""
-        while len(self._buffer) < size:
-            self._fill()
-        return self._take(size)
-
-    def write(self, data: bytes) -> None:
-        """Write all of it, in one piece among the threads that write."""
-        with self._lock:
-            self._sock.sendall(data)
-
-    def drop(self) -> None:
-        """End the connection without a word, from whichever thread."""
-        with contextlib.suppress(OSError):  # it has ended already
-            self._sock.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Give the socket back."""
-        self._sock.close()
-
-    def _fill(self) -> None:
-        data = self._sock.recv(65536)
-        if not data:
-            raise EOFError
-        self._buffer += data
-
-    def _take(self, size: int) -> bytes:
-        taken, self._buffer = self._buffer[:size], self._buffer[size:]
-        return taken
+    def __init__(self, frames: list[bytes]) -> None:
+        self.frames: Final = frames
+        self.position = self.end = 0
 
 
 class Generator:
-    """The gateway and what it is ordered to do. Its threads run until :meth:`stop` or the process's end."""
+    """The gateway and what it is ordered to do. Its threads run until :meth:`stop` or the process's end.
 
-    def __init__(self) -> None:
-        self._gateway = _listen()
-        self._control = _listen()
-        self._peers: set[Peer] = set()
-        self._receiver: Peer | None = None
+    Args:
+        port: where it is a gateway; any if it is 0.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self._gateway = listen(port)
+        self._control = listen()
+        self._connections: set[Connection] = set()
+        self._receiver: Connection | None = None
         self._connected = threading.Event()
         self._prepared: list[tuple[Item, bytes]] = []
         self._written = 0
+        self._conversations: dict[bytes, Conversation] = {}
         self._bodies: list[bytes] = []
         self._greets = False
-        self._audience, self._askers = Audience(), Askers()
-        self._clients: Audience | Askers | None = None
+        self._crowd: Final = Crowd(HOST)
         ports = [sock.getsockname()[1] for sock in (self._gateway, self._control)]
         self.address: Final = Gateway(HOST, *ports)
 
     def start(self) -> None:
         """Begin to serve."""
-        _start(self._accept, self._gateway, self._serve)
-        _start(self._accept, self._control, self._obey)
+        start(attend, self._gateway, self._serve, self._connections)
+        start(self._take_orders)
 
     @property
     def work(self) -> Work:
-        """What it has written to WebSockets and been sent over HTTP, until now; as clients, what they got."""
-        if self._clients is not None:
-            return self._clients.work
-        written = [item for item, _ in self._prepared[: self._written]]
-        return Work.of(written + [_as_item(n, body) for n, body in enumerate(self._bodies)])
+        """What it has written to WebSockets and been sent over HTTP, until now; as clients, what they got.
+
+        Of a conversation only the answers count, which have the messages' texts.
+        """
+        if self._crowd.has_served:
+            return self._crowd.work
+        sent = traffic.by_conversation(map(_as_item, self._bodies))
+        return Work.of([item for item, _ in self._prepared[: self._written]] + sent)
 
     @property
     def figures(self) -> dict[str, float]:
         """What only the clients can measure."""
-        return {} if self._clients is None else self._clients.figures
+        return self._crowd.figures
 
     def stop(self) -> None:
         """End every connection and listen no more."""
         for sock in (self._gateway, self._control):
-            _hang_up(sock)
-        for peer in list(self._peers):
-            peer.drop()
-        self._audience.close()
-
-    def _accept(self, listener: socket.socket, serve: Callable[[Peer], None]) -> None:
-        with listener:
-            while True:
-                try:
-                    sock, _ = listener.accept()
-                except OSError:  # it was shut down
-                    return
-                _start(self._attend, Peer(sock), serve)
-
-    def _attend(self, peer: Peer, serve: Callable[[Peer], None]) -> None:
-        self._peers.add(peer)
-        try:
-            serve(peer)
-        except (EOFError, ConnectionError):  # the usual end
-            peer.drop()
-        finally:
-            self._peers.discard(peer)
-            peer.close()
+            hang_up(sock)
+        for connection in list(self._connections):
+            connection.drop()
+        self._crowd.close()
 
     # The gateway.
 
-    def _serve(self, peer: Peer) -> None:
-        """Answer HTTP requests until the connection ends or becomes a WebSocket."""
-        while True:
-            head = peer.read_until(b"\r\n\r\n")
+    def _serve(self, connection: Connection) -> None:
+        """Take what a connection has sent: HTTP requests, or frames once it is a WebSocket."""
+        if connection.is_websocket:
+            self._serve_websocket(connection)
+            return
+        for head, body in connection.requests():
             path = head.split(b" ", 2)[1]
-            length = _LENGTH.search(head)
-            body = peer.read(int(length[1])) if length else b""
             if path == b"/v2/send":
-                stamp = traffic.timestamp(len(self._bodies))
-                self._bodies.append(body)
-                peer.write(_answer(b"201 Created", b'{"timestamp":"%d"}' % stamp))
-            elif path == b"/v1/about":
-                peer.write(_answer(b"200 OK", b'{"versions":["v1","v2"],"build":2,"mode":"json-rpc"}'))
-            elif path == b"/v1/accounts":
-                peer.write(_answer(b"200 OK", json.dumps([traffic.ACCOUNT]).encode()))
+                self._take(connection, body)
             elif path.startswith(b"/v1/receive/") and (key := _KEY.search(head)):
-                self._serve_websocket(peer, key[1].strip())
+                self._upgrade(connection, key[1].strip())
                 return
             else:
-                peer.write(_answer(b"404 Not Found", b"404 page not found"))
+                connection.write(_ANSWERS.get(path, _NOT_FOUND))
 
-    def _serve_websocket(self, peer: Peer, key: bytes) -> None:
+    def _take(self, connection: Connection, body: bytes) -> None:
+        """Accept a message; if it answers one of a conversation, write what follows there."""
+        self._bodies.append(body)
+        number = _NUMBER.search(body)
+        stamp = traffic.timestamp(int(number[1]) if number else len(self._bodies))
+        connection.write(answer(b"201 Created", b'[{"timestamp":"%d"}]' % stamp))
+        recipient = _RECIPIENT.search(body)
+        if recipient and (conversation := self._conversations.get(recipient[1])):
+            self._continue(conversation)
+
+    def _upgrade(self, connection: Connection, key: bytes) -> None:
         accept = base64.b64encode(hashlib.sha1(key + _WEBSOCKET_ID, usedforsecurity=False).digest())
-        peer.write(
+        connection.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
         )
         # Only now: a frame must not overtake the answer to the handshake.
-        self._receiver = peer
+        connection.is_websocket = True
+        self._opened(connection)
+
+    def _opened(self, connection: Connection) -> None:
+        """Note a new WebSocket."""
+        self._receiver = connection
         self._connected.set()
         if self._greets:
             self._blast(1)
-        while True:
-            opcode, payload = _read_frame(peer)
+
+    def _serve_websocket(self, connection: Connection) -> None:
+        for opcode, payload in connection.frames():
             if opcode == _PING:
-                peer.write(bytes([0x80 | _PONG, len(payload)]) + payload)
+                connection.write(bytes([0x80 | _PONG, len(payload)]) + payload)
             elif opcode == _CLOSE:
-                peer.write(bytes([0x80 | _CLOSE, len(payload)]) + payload)
-                return
+                connection.write(bytes([0x80 | _CLOSE, len(payload)]) + payload)
+                raise EOFError
 
     # Orders.
 
-    def _obey(self, peer: Peer) -> None:
-        command, *words = peer.read_until(b"\n").decode().split()
+    def _take_orders(self) -> None:
+        with self._control:
+            while True:
+                try:
+                    sock, _ = self._control.accept()
+                except OSError:  # it was hung up
+                    return
+                start(self._obey, Connection(sock))
+
+    def _obey(self, connection: Connection) -> None:
+        command, *words = connection.line().split()
         obey = partial(self._orders[command], *map(int, words))
-        if command in _CONFIRMED_FIRST:
-            self._audience.expect()
-            peer.write(b"ok\n")
-            obey()
-            return
         try:
-            obey()
-        except (OSError, ValueError) as error:
-            peer.write(f"{error}\n".encode())
-        else:
-            peer.write(b"ok\n")
+            if command in _CONFIRMED_FIRST:
+                self._crowd.expect()
+                connection.write(b"ok\n")
+                obey()
+                return
+            try:
+                obey()
+            except (OSError, ValueError, RuntimeError) as error:
+                connection.write(f"{error}\n".encode())
+            else:
+                connection.write(b"ok\n")
+        finally:
+            connection.close()
 
     @property
     def _orders(self) -> dict[str, Callable[..., None]]:
-        return {
+        orders: dict[str, Callable[..., None]] = {
             "prepare": self._prepare,
             "blast": self._blast,
+            "pace": self._pace,
+            "introduce": self._introduce,
+            "converse": self._converse,
             "outage": self._be_away,
-            "attend": self._attend_to,
-            "watch": self._audience.watch,
-            "time": self._audience.time,
-            "watched": self._audience.wait,
-            "ask": self._ask,
         }
+        return orders | self._crowd.orders
 
     def _prepare(self, count: int) -> None:
         self._prepared = list(traffic.frames(count))
 
-    def _attend_to(self, port: int, count: int) -> None:
-        self._clients = self._audience
-        self._audience.attend(HOST, port, count)
+    def _introduce(self, people: int, each: int) -> None:
+        # A client may name a person either way.
+        for person in range(people):
+            conversation = Conversation([frame for _, frame in traffic.chat(person, people, each)])
+            for name in (traffic.number(person), traffic.uuid(person)):
+                self._conversations[name.encode()] = conversation
 
-    def _ask(self, port: int, connections: int, since: int, count: int) -> None:
-        self._clients = self._askers
-        self._askers.ask(HOST, port, connections, since, count)
+    def _converse(self, each: int) -> None:
+        for conversation in set(self._conversations.values()):
+            conversation.end += each
+            self._continue(conversation)
 
-    def _blast(self, count: int) -> None:
-        # The contender may know of the handshake's end a moment before this thread does.
+    def _continue(self, conversation: Conversation) -> None:
+        if conversation.position < conversation.end:
+            frame = conversation.frames[conversation.position]
+            conversation.position += 1
+            self._connection().write(frame)
+
+    def _connection(self) -> Connection:
+        """Return the WebSocket that was opened last, which may be a moment from now.
+
+        For the contender may know of the handshake's end a moment before the other thread does.
+        """
         if not self._connected.wait(_PATIENCE) or self._receiver is None:
             raise RuntimeError("nobody is connected")
+        return self._receiver
+
+    def _blast(self, count: int) -> None:
+        end, receiver = self._end(count), self._connection()
+        for begin in range(self._written, end, _FRAMES_PER_WRITE):
+            piece = self._prepared[begin : min(begin + _FRAMES_PER_WRITE, end)]
+            # Before they can have been received.
+            self._written += len(piece)
+            receiver.write(b"".join([frame for _, frame in piece]))
+
+    def _pace(self, count: int, microseconds: int) -> None:
+        end, receiver = self._end(count), self._connection()
+        due = time.perf_counter()
+        for _, frame in self._prepared[self._written : end]:
+            self._written += 1
+            receiver.write(frame)
+            due += microseconds / 1e6
+            time.sleep(max(0.0, due - time.perf_counter()))
+
+    def _end(self, count: int) -> int:
         end = self._written + count
         if end > len(self._prepared):
             raise RuntimeError("fewer messages are prepared")
-        for start in range(self._written, end, _FRAMES_PER_WRITE):
-            piece = self._prepared[start : min(start + _FRAMES_PER_WRITE, end)]
-            self._receiver.write(b"".join([frame for _, frame in piece]))
-            self._written += len(piece)
+        return end
 
     def _be_away(self, milliseconds: int) -> None:
-        _hang_up(self._gateway)
-        self._connected.clear()
-        for peer in list(self._peers):
-            # Not the connection on which this was ordered.
-            if peer.port == self.address.port:
-                peer.drop()
+        self._leave()
         time.sleep(milliseconds / 1000)
         self._greets = True
-        self._gateway = _listen(self.address.port)
-        _start(self._accept, self._gateway, self._serve)
+        self._come_back()
+
+    def _leave(self) -> None:
+        hang_up(self._gateway)
+        self._connected.clear()
+        for connection in list(self._connections):
+            connection.drop()
+
+    def _come_back(self) -> None:
+        self._gateway = listen(self.address.port)
+        start(attend, self._gateway, self._serve, self._connections)
 
 
-def _listen(port: int = 0) -> socket.socket:
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT)
-    sock.bind((HOST, port))
-    sock.listen(16)
-    return sock
-
-
-def _hang_up(listener: socket.socket) -> None:
-    """Stop listening. A close would not wake the thread that accepts; woken, it closes the socket itself."""
-    listener.shutdown(socket.SHUT_RDWR)
-
-
-def _start(target: Callable[..., None], *args: object) -> None:
-    threading.Thread(target=target, args=args, daemon=True).start()
-
-
-def _answer(status: bytes, body: bytes) -> bytes:
-    head = b"HTTP/1.1 %b\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
-    return head % (status, len(body)) + body
-
-
-def _read_frame(peer: Peer) -> tuple[int, bytes]:
-    """Read a client's frame, which is masked; none here is long."""
-    first, second = peer.read(2)
-    size = second & 0x7F
-    if size > 125:
-        raise ValueError("a frame over 125 bytes, which no contender sends")
-    mask = peer.read(4)
-    payload = bytes(byte ^ mask[index % 4] for index, byte in enumerate(peer.read(size)))
-    return first & 0x0F, payload
-
-
-def _as_item(number: int, body: bytes) -> Item:
+def _as_item(body: bytes) -> Item:
     message = json.loads(body)
     (recipient,) = message["recipients"]
-    return traffic.timestamp(number), recipient, None, message["message"]
+    text: str = message["message"]
+    number = text.partition(" ")[0]
+    stamp = traffic.timestamp(int(number)) if number.isdecimal() else None
+    return stamp, traffic.NUMBERS.get(recipient, recipient), None, text

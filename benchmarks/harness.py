@@ -11,71 +11,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from .case import Case, Contender, Goal
 from .contender import Gateway, Measurement, Params, Work
+from .peers import PEERS, PeerMissing, Prepared, bring
 
 _ROOT: Final = Path(__file__).parents[1]
 
 #: Seconds beyond its own limit that a process gets to end before it is killed.
 _GRACE: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A figure that each measurement gives.
-
-    Attributes:
-        name: its key in :attr:`~benchmarks.contender.Measurement.figures`.
-        title: what it is, with its unit.
-        more_is_better: else less is.
-        is_common: whether all contenders give it; else those who do not are left out of its table.
-    """
-
-    name: str
-    title: str
-    more_is_better: bool
-    is_common: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """One way to do a case's work.
-
-    Attributes:
-        name: what it is called.
-        target: the function that does it, as ``package.module:function``.
-    """
-
-    name: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A piece of work and those who do it.
-
-    Attributes:
-        name: what it is called on the command line.
-        title: what it measures, in a line.
-        notes: what one must know to read the figures; ``{count}`` stands for that parameter.
-        metrics: what is measured.
-        contenders: who does it; ratios are to the one named by ``baseline``.
-        baseline: the name of a contender.
-        subject: the name of one whose ratios to each of the others are shown too; none if empty.
-        full: the parameters of a full run.
-        quick: those of a quick one.
-        limit: how long one measurement may take, in seconds.
-    """
-
-    name: str
-    title: str
-    notes: str
-    metrics: tuple[Metric, ...]
-    contenders: tuple[Contender, ...]
-    baseline: str
-    full: Params
-    quick: Params
-    subject: str = ""
-    limit: float = 30.0
 
 
 class ContenderFailed(Exception):
@@ -115,12 +58,23 @@ class Spread:
 
 @dataclass(slots=True)
 class CaseResult:
-    """All rounds of a case, in the order in which they were run."""
+    """All rounds of a case, in the order in which they were run.
+
+    Attributes:
+        case: what was run.
+        params: how large.
+        rounds: how often.
+        results: one for each contender in each round.
+        missing: who was not measured since its peer could not be brought, with the reason.
+        versions: of each contender that has a peer, what that consists of.
+    """
 
     case: Case
     params: Params
     rounds: int
     results: list[Result] = field(default_factory=list[Result])
+    missing: dict[str, str] = field(default_factory=dict[str, str])
+    versions: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def failures(self, contender: str) -> list[str]:
         """Return why rounds of this contender failed, for each that did."""
@@ -139,15 +93,27 @@ class CaseResult:
     def ratio(self, contender: str, metric: str, to: str | None = None) -> Spread | None:
         """Return the ratio of the medians to the baseline's, and the range of the rounds' own ratios.
 
-        Of the rounds in which both succeeded. ``to`` names another contender in the baseline's place.
+        Of the rounds in which both succeeded and the other's figure is not 0; None if there is none. ``to``
+        names another contender in the baseline's place.
         """
         mine, other = self._by_round(contender, metric), self._by_round(to or self.case.baseline, metric)
-        both = mine.keys() & other.keys()
+        both = [number for number in mine if other.get(number)]
         if not both:
             return None
         ratios = [mine[number] / other[number] for number in both]
         medians = statistics.median(mine[n] for n in both) / statistics.median(other[n] for n in both)
         return Spread(medians, min(ratios), max(ratios))
+
+    def reached(self, goal: Goal) -> float | None:
+        """Return the figure or the ratio that a goal bounds; None if it could not be measured."""
+        spread = self.ratio(goal.of, goal.metric, goal.to) if goal.to else self.spread(goal.of, goal.metric)
+        return None if spread is None else spread.median
+
+    @property
+    def missed(self) -> list[Goal]:
+        """The goals that were measured and not met."""
+        reached = ((goal, self.reached(goal)) for goal in self.case.goals)
+        return [goal for goal, value in reached if value is not None and not goal.is_met(value)]
 
     def _by_round(self, contender: str, metric: str) -> dict[int, float]:
         good = ((r.round, r.measurement) for r in self.results if r.contender == contender)
@@ -171,15 +137,17 @@ def run_case(
         case: what to run.
         rounds: how often.
         params: how large.
-        tell: is told of each measurement before it is taken.
+        tell: is told of each measurement before it is taken, and of each peer before it is brought.
     """
     outcome = CaseResult(case, params, rounds)
-    reference: Work | None = None
-    for number, contender in turns(case.contenders, rounds):
+    prepared = _prepare(outcome, tell)
+    references: dict[int, Work] = {}
+    present = tuple(contender for contender in case.contenders if contender.name in prepared)
+    for number, contender in turns(present, rounds):
         tell(f"{case.name}: round {number + 1} of {rounds}: {contender.name}")
         try:
-            measurement = _measure(case, contender, params)
-            reference = reference or measurement.work
+            measurement = _measure(case, contender, prepared[contender.name], contender.share(params))
+            reference = references.setdefault(contender.fewer, measurement.work)
             if measurement.work != reference:
                 raise ContenderFailed(f"did {measurement.work}, but others {reference}")
         except ContenderFailed as error:
@@ -202,14 +170,33 @@ def cpus() -> tuple[int | None, int | None]:
     return (allowed[0], allowed[1]) if len(allowed) > 1 else (None, None)
 
 
-def _measure(case: Case, contender: Contender, params: Params) -> Measurement:
+def _prepare(outcome: CaseResult, tell: Callable[[str], None]) -> dict[str, Prepared]:
+    """Bring what the contenders need; who lacks something is noted and is not in what this returns."""
+    prepared: dict[str, Prepared] = {}
+    for contender in outcome.case.contenders:
+        if not contender.peer:
+            prepared[contender.name] = Prepared(())
+            continue
+        tell(f"{outcome.case.name}: bringing {contender.peer}")
+        try:
+            peer = bring(PEERS[contender.peer])
+        except PeerMissing as error:
+            outcome.missing[contender.name] = f"{contender.peer} {error}"
+        else:
+            prepared[contender.name] = peer
+            outcome.versions[contender.name] = peer.versions
+    return prepared
+
+
+def _measure(case: Case, contender: Contender, prepared: Prepared, params: Params) -> Measurement:
     """Run one contender once.
 
     Raises:
         ContenderFailed: it, or the generator, did not do its work.
     """
     generator_cpu, contender_cpu = cpus()
-    with _child({"limit": case.limit + _GRACE, "cpu": generator_cpu}) as generator:
+    serve = {"limit": case.limit + _GRACE, "cpu": generator_cpu, "generator": case.generator}
+    with _child(sys.executable, serve) as generator:
         gateway = _heard(generator)
         told = {
             "limit": case.limit,
@@ -217,8 +204,9 @@ def _measure(case: Case, contender: Contender, params: Params) -> Measurement:
             "contender": contender.target,
             "gateway": asdict(Gateway(**gateway)),
             "params": dict(params),
+            "program": list(prepared.program),
         }
-        with _child(told) as process:
+        with _child(prepared.python, told) as process:
             answer = _finished(process, case.limit)
         report = _finished(generator, _GRACE)
     measurement = Measurement(answer["figures"] | report["figures"], Work(**answer["work"]))
@@ -232,12 +220,12 @@ def _measure(case: Case, contender: Contender, params: Params) -> Measurement:
 
 
 @contextmanager
-def _child(told: Mapping[str, Any]) -> Generator["subprocess.Popen[str]"]:
+def _child(python: str, told: Mapping[str, Any]) -> Generator["subprocess.Popen[str]"]:
     """Start a process and tell it what to do; it has ended when the block is left."""
     # A proxy named in the environment would stand between httpx and the generator.
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.child"],
+        [python, "-m", "benchmarks.child"],
         cwd=_ROOT,
         env=environment,
         stdin=subprocess.PIPE,
@@ -268,7 +256,7 @@ def _finished(process: "subprocess.Popen[str]", limit: float) -> dict[str, Any]:
         output, errors = process.communicate(timeout=limit + _GRACE)
     except subprocess.TimeoutExpired:
         raise ContenderFailed(f"did not end within {limit:g} s") from None
-    if process.returncode != 0:
+    if process.returncode != 0 or not output:
         raise ContenderFailed(_last_words(errors))
     answer: dict[str, Any] = json.loads(output.splitlines()[-1])
     return answer

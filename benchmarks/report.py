@@ -6,11 +6,12 @@ import platform
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from .harness import CaseResult, Contender, Metric, Spread, cpus
+from .case import Contender, Goal, Metric
+from .harness import CaseResult, Spread, cpus
 
 _LIBRARIES: Final = (
     "trio-signal",
@@ -18,17 +19,20 @@ _LIBRARIES: Final = (
     "trio-websocket",
     "wsproto",
     "h11",
+    "httptools",
     "httpx",
     "httpcore",
     "msgspec",
-    "aiohttp",
-    "websockets",
 )
 
 
-def environment() -> dict[str, Any]:
-    """Return what the figures depend on: machine, versions, and how busy the machine is now."""
+_VERDICTS: Final[dict[bool | None, str]] = {True: "met", False: "MISSED", None: "not measured"}
+
+
+def environment(command: str) -> dict[str, Any]:
+    """Return what the figures depend on: command, machine, versions, and how busy the machine is now."""
     return {
+        "command": command,
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -36,8 +40,15 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "pinned_to": list(cpus()),
         "load": [round(average, 2) for average in os.getloadavg()],
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": {name: number for name in _LIBRARIES if (number := _version(name))},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def environment_text(facts: dict[str, Any]) -> str:
@@ -67,10 +78,9 @@ def load_text(load: Sequence[float]) -> str:
 def case_text(result: CaseResult) -> str:
     """Put a case's results into a table for each metric."""
     case = result.case
-    notes = case.notes.format(**{name: f"{value:,}" for name, value in result.params.items()})
     lines = [
         f"{case.name}: {case.title}",
-        *textwrap.wrap(notes, 108, initial_indent="  ", subsequent_indent="  "),
+        *textwrap.wrap(notes_text(result), 108, initial_indent="  ", subsequent_indent="  "),
     ]
     heads = [f"{m.title} ({'more' if m.more_is_better else 'less'} is better)" for m in case.metrics]
     width = max(len(name) for name in (*heads, *(contender.name for contender in case.contenders)))
@@ -86,7 +96,24 @@ def case_text(result: CaseResult) -> str:
         ]
         if case.subject:
             lines += _comparison(result, metric)
-    return "\n".join([*lines, "", *_verdict(result)])
+    return "\n".join([*lines, "", *_goal_lines(result), *_absent_lines(result), *_verdict(result)])
+
+
+def notes_text(result: CaseResult) -> str:
+    """Return a case's notes with its parameters in them."""
+    return result.case.notes.format(**{name: f"{value:,}" for name, value in result.params.items()})
+
+
+def goal_text(metric: Metric, goal: Goal) -> str:
+    """Put a goal into words."""
+    word = "at most" if goal.at_least is None else "at least"
+    bound = f"{word} {goal.bound:,g}"
+    return f"{metric.title}: {goal.of} {bound}" + (f" x {goal.to}" if goal.to else "")
+
+
+def figure(value: float) -> str:
+    """Show three digits or more, never an exponent."""
+    return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:#.3g}".rstrip(".")
 
 
 def as_json(facts: dict[str, Any], results: Sequence[CaseResult]) -> dict[str, Any]:
@@ -95,10 +122,12 @@ def as_json(facts: dict[str, Any], results: Sequence[CaseResult]) -> dict[str, A
 
 
 def _row(result: CaseResult, contender: Contender, metric: Metric) -> str:
+    if contender.name in result.missing:
+        return "not measured"
     spread = result.spread(contender.name, metric.name)
     if spread is None:
         return "FAILED"
-    row = f"{_figure(spread.median):>9}  {_figure(spread.low) + ' .. ' + _figure(spread.high):>21}"
+    row = f"{figure(spread.median):>9}  {figure(spread.low) + ' .. ' + figure(spread.high):>21}"
     ratio = result.ratio(contender.name, metric.name)
     if ratio is not None:
         row += f"  {ratio.median:>6.2f}x  {f'{ratio.low:.2f} .. {ratio.high:.2f}':>15}"
@@ -122,6 +151,42 @@ def _comparison(result: CaseResult, metric: Metric) -> list[str]:
     )
 
 
+def _goal_lines(result: CaseResult) -> list[str]:
+    """Say of each goal what was reached."""
+    return [
+        f"  {_VERDICTS[goal['met']]}: {goal['text']}"
+        + ("" if goal["value"] is None else f": {figure(goal['value'])}")
+        for goal in _goals(result)
+    ]
+
+
+def _goals(result: CaseResult) -> list[dict[str, Any]]:
+    metrics = {metric.name: metric for metric in result.case.metrics}
+    listed: list[dict[str, Any]] = []
+    for goal in result.case.goals:
+        value = result.reached(goal)
+        listed.append(
+            {
+                "text": goal_text(metrics[goal.metric], goal),
+                "bound": goal.bound,
+                "value": value,
+                "met": None if value is None else goal.is_met(value),
+            }
+        )
+    return listed
+
+
+def _absent_lines(result: CaseResult) -> list[str]:
+    """Say who was not measured, and why."""
+    told = [f"not measured: {name}: {why}" for name, why in result.missing.items()]
+    told += [f"cannot do this: {name}: {why}" for name, why in result.case.cannot.items()]
+    return [
+        line
+        for text in told
+        for line in textwrap.wrap(text, 108, initial_indent="  ", subsequent_indent="    ")
+    ]
+
+
 def _verdict(result: CaseResult) -> list[str]:
     """Say whether all did the same work, and who failed how."""
     failures = [
@@ -129,13 +194,15 @@ def _verdict(result: CaseResult) -> list[str]:
         for contender in result.case.contenders
         if (errors := result.failures(contender.name))
     ]
-    works = {r.measurement.work for r in result.results if r.measurement is not None}
-    done = [
+    counts = sorted({r.measurement.work.count for r in result.results if r.measurement}, reverse=True)
+    if not counts:
+        return failures
+    fewer = f", who is given fewer {' and '.join(f'{n:,}' for n in counts[1:])}" if counts[1:] else ""
+    done = (
         f"  rounds: {result.rounds}; ratios are to {result.case.baseline}; "
-        f"checked: all had the same {work.count:,} messages in the same order"
-        for work in works
-    ]
-    return done + failures
+        f"checked: each had the same {counts[0]:,} messages in the same order{fewer}"
+    )
+    return [done, *failures]
 
 
 def _case_json(result: CaseResult) -> dict[str, Any]:
@@ -143,9 +210,13 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
     return {
         "name": case.name,
         "title": case.title,
+        "notes": notes_text(result),
         "params": dict(result.params),
         "rounds": result.rounds,
         "baseline": case.baseline,
+        "goals": _goals(result),
+        "cannot": dict(case.cannot),
+        "plots": [asdict(plot) for plot in case.plots],
         "metrics": [asdict(metric) for metric in case.metrics],
         "contenders": [_contender_json(result, contender) for contender in case.contenders],
     }
@@ -154,6 +225,8 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
 def _contender_json(result: CaseResult, contender: Contender) -> dict[str, Any]:
     return {
         "name": contender.name,
+        "versions": list(result.versions.get(contender.name, ())),
+        "missing": result.missing.get(contender.name),
         "summary": {
             metric.name: {
                 "value": _spread_json(result.spread(contender.name, metric.name)),
@@ -175,11 +248,6 @@ def _subject_json(result: CaseResult, contender: Contender, metric: Metric) -> d
 
 def _spread_json(spread: Spread | None) -> dict[str, float] | None:
     return None if spread is None else asdict(spread)
-
-
-def _figure(value: float) -> str:
-    """Show three digits or more, never an exponent."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def _processor() -> str:

@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from .contender import Item, Work
 
-ACCOUNT: Final = "+15550100"
+#: All numbers are of those that are kept for invented people.
+ACCOUNT: Final = "+12025550199"
 
 #: How many different envelopes there are; apart from that each message has a timestamp of its own.
 _VARIANTS: Final = 256
 #: The sizes of an envelope in bytes: what signal-cli makes of a text of some sentences.
 SMALLEST, LARGEST = 550, 900
 _PEOPLE: Final = 40
+_CHAT_VARIANTS: Final = 8
 _GROUPS: Final = 8
 
 _FIRST_TIMESTAMP: Final = 1_700_000_000_000
@@ -34,10 +36,33 @@ def frames(count: int) -> Iterator[tuple[Item, bytes]]:
     Compact JSON in one unmasked text frame each, as the gateway sends it.
     """
     templates = [_template(variant) for variant in range(_VARIANTS)]
-    for number in range(count):
-        (sender, group, text), parts = templates[number % _VARIANTS]
-        stamp = timestamp(number)
+    for place in range(count):
+        (sender, group, text), parts = templates[place % _VARIANTS]
+        stamp = timestamp(place)
         yield (stamp, sender, group, text), str(stamp).encode().join(parts)
+
+
+def chat(person: int, people: int, count: int) -> Iterator[tuple[Item, bytes]]:
+    """Yield what one of these people says, and the frames; no two people have a timestamp in common."""
+    templates = [_template(variant, person) for variant in range(_CHAT_VARIANTS)]
+    for place in range(count):
+        (sender, group, text), parts = templates[place % _CHAT_VARIANTS]
+        stamp = timestamp(place * people + person)
+        yield (stamp, sender, group, text), str(stamp).encode().join(parts)
+
+
+def answers(people: int, each: int) -> list[Item]:
+    """Return the answers to these conversations, each of which repeats what it answers."""
+    said = (item for person in range(people) for item, _ in chat(person, people, each))
+    return by_conversation((None, sender, None, text) for _, sender, _, text in said)
+
+
+def by_conversation(items: Iterable[Item]) -> list[Item]:
+    """Sort by person and keep the order inside each conversation.
+
+    For among different conversations no order is promised.
+    """
+    return sorted(items, key=lambda item: item[1] or "")
 
 
 def broadcasts(count: int) -> list[tuple[int, bytes]]:
@@ -73,14 +98,62 @@ def timestamp(number: int) -> int:
 def outgoing(count: int) -> list[tuple[str, str]]:
     """Return messages to send: recipient and text."""
     source = random.Random(2)
-    return [(_number(source.randrange(_PEOPLE)), f"{n} {_prose(source, 80)}") for n in range(count)]
+    return [(number(source.randrange(_PEOPLE)), f"{place} {_prose(source, 80)}") for place in range(count)]
 
 
-def _template(variant: int) -> tuple[tuple[str, str | None, str], list[bytes]]:
-    """Return sender, group and text of an envelope, and its frame cut at each timestamp."""
-    source = random.Random(variant)
-    person = source.randrange(_PEOPLE)
-    group = f"{source.randrange(_GROUPS):043d}=" if variant % 2 else None
+def outgoing_to(people: int, each: int) -> list[list[tuple[str, str]]]:
+    """Return what to send to each of these people: recipient and text."""
+    source = random.Random(3)
+    return [
+        [(number(person), f"{place * people + person} {_prose(source, 80)}") for place in range(each)]
+        for person in range(people)
+    ]
+
+
+def number(person: int) -> str:
+    """Return a person's phone number."""
+    return f"+120255501{person:02d}"
+
+
+def uuid(person: int) -> str:
+    """Return a person's identifier."""
+    return f"00000000-0000-4000-8000-{person:012d}"
+
+
+#: The phone numbers by the identifiers.
+NUMBERS: Final = {uuid(person): number(person) for person in range(_PEOPLE)}
+
+
+def groups() -> list[dict[str, Any]]:
+    """Return the account's groups as the gateway lists them."""
+    permissions = dict.fromkeys(("add_members", "edit_group", "send_messages"), "every-member")
+    listed = ("admins", "members", "pending_invites", "pending_requests")
+    return [
+        {
+            "id": f"group.{place:060d}",
+            "internal_id": _group(place),
+            "name": f"Group {place}",
+            "description": "",
+            "blocked": False,
+            "member": True,
+            "invite_link": "",
+            "permissions": permissions,
+            **{name: [] for name in listed},
+        }
+        for place in range(_GROUPS)
+    ]
+
+
+def _template(variant: int, person: int | None = None) -> tuple[tuple[str, str | None, str], list[bytes]]:
+    """Return sender, group and text of an envelope, and its frame cut at each timestamp.
+
+    It is sent by this person to the account alone; if none is given by anybody, every other one to a group.
+    """
+    source = random.Random(variant if person is None else f"{person} {variant}")
+    group = None
+    if person is None:
+        person = source.randrange(_PEOPLE)
+        group = _group(source.randrange(_GROUPS)) if variant % 2 else None
     size = source.randrange(SMALLEST, LARGEST)
     text = _prose(source, 20)
     # Lengthened to the size by whole words, of which the longest is over 20 bytes when escaped.
@@ -88,7 +161,7 @@ def _template(variant: int) -> tuple[tuple[str, str | None, str], list[bytes]]:
         text += " " + (source.choice(_WORDS) if lacking > 30 else "x" * lacking)
     payload = _payload(person, group, text)
     head = bytes([0x81, 126]) + len(payload).to_bytes(2, "big")
-    return (_number(person), group, text), (head + payload).split(str(_STAMP).encode())
+    return (number(person), group, text), (head + payload).split(str(_STAMP).encode())
 
 
 def _payload(person: int, group: str | None, text: str) -> bytes:
@@ -102,9 +175,9 @@ def _payload(person: int, group: str | None, text: str) -> bytes:
     if group is not None:
         data["groupInfo"] = {"groupId": group, "groupName": "A group", "revision": 3, "type": "DELIVER"}
     envelope = {
-        "source": _number(person),
-        "sourceNumber": _number(person),
-        "sourceUuid": f"00000000-0000-4000-8000-{person:012d}",
+        "source": number(person),
+        "sourceNumber": number(person),
+        "sourceUuid": uuid(person),
         "sourceName": f"Person {person}",
         "sourceDevice": 1,
         "timestamp": _STAMP,
@@ -117,8 +190,8 @@ def _payload(person: int, group: str | None, text: str) -> bytes:
     ).encode()
 
 
-def _number(person: int) -> str:
-    return f"+155502{person:02d}"
+def _group(place: int) -> str:
+    return f"{place:043d}="
 
 
 def _prose(source: random.Random, size: int) -> str:

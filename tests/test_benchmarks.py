@@ -1,30 +1,34 @@
-"""The benchmarks' harness does what it says. What figures a contender gets is not what is tested."""
+"""The benchmarks do what they say. What figures a contender gets is not what is tested."""
 
+import fcntl
 import json
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, Final
+from pkgutil import resolve_name
+from typing import Any
 
 import msgspec
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import report, traffic
-from benchmarks.cases import CASES
-from benchmarks.cases.receive import ours, plain
-from benchmarks.contender import Gateway, Item, Measurement, Params, Stopwatch, Work
+from benchmarks import harness, report, traffic
+from benchmarks.case import Case, Contender, Goal, Metric, Plot
+from benchmarks.cases.receive import ours
+from benchmarks.catalogue import CASES
+from benchmarks.contender import Item, Measurement, Params, Stopwatch, Work
 from benchmarks.generators import Generator
-from benchmarks.harness import Case, CaseResult, Contender, Metric, Result, run_case, turns
+from benchmarks.harness import CaseResult, Result, run_case, turns
 from benchmarks.harness import _last_words as last_words
+from benchmarks.page import page, read_runs
+from benchmarks.peers import PEERS, Environment, Peer, PeerMissing, Program, bring
+from benchmarks.peers import peer as peer_module
 from trio_signal._wire import Frame
 
-TINY: Final[dict[str, Params]] = {
-    "receive": {"warm": 3, "count": 70},
-    "send": {"warm": 2, "count": 5},
-    "reconnect": {"outages": 2, "down": 1},
-}
+from . import bench_contenders
+from .bench_contenders import TINY
 
 
 @pytest.fixture
@@ -35,45 +39,13 @@ def generator() -> Iterator[Generator]:
     it.stop()
 
 
-# Contenders for the tests of the harness, run in processes of their own.
-
-
-def honest(_gateway: Gateway, params: Params) -> Measurement:
-    return Measurement({"rate": float(params["rate"])}, Work.of([]))
-
-
-def lying(_gateway: Gateway, _params: Params) -> Measurement:
-    return Measurement({"rate": 1e9}, Work.of([(1, "+15550199", None, "never came")]))
-
-
-def lazy(_gateway: Gateway, _params: Params) -> Measurement:
-    return Measurement({}, Work.of([]))
-
-
-def broken(_gateway: Gateway, _params: Params) -> Measurement:
-    raise RuntimeError("out of order")
-
-
-def grouped(_gateway: Gateway, _params: Params) -> Measurement:
-    raise ExceptionGroup("both", [RuntimeError("the first"), OSError("the second")])
-
-
-def silent(_gateway: Gateway, _params: Params) -> Measurement:
-    os._exit(3)
-
-
-def endless(_gateway: Gateway, _params: Params) -> Measurement:
-    while True:
-        pass
-
-
 def case_of(*functions: str, baseline: str = "honest", limit: float = 60.0) -> Case:
     return Case(
         name="case",
         title="a case",
         notes="at {rate}",
         metrics=(Metric("rate", "turns/s", more_is_better=True),),
-        contenders=tuple(Contender(name, f"{__name__}:{name}") for name in functions),
+        contenders=tuple(Contender(name, f"{bench_contenders.__name__}:{name}") for name in functions),
         baseline=baseline,
         full={"rate": 7},
         quick={"rate": 7},
@@ -89,31 +61,50 @@ def run_one(name: str, *, limit: float = 60.0) -> Result:
 # The cases.
 
 
-def test_every_case_has_sizes_here() -> None:
-    # Those of the hub are run in test_benchmarks_hub.py, and the one in which messages get lost below.
-    assert TINY.keys() == CASES.keys() - {"broadcast", "recovery", "overlap"}
-    assert all(case.full.keys() == case.quick.keys() for case in CASES.values())
-    assert all(CASES[name].quick.keys() == sizes.keys() for name, sizes in TINY.items())
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_a_case_names_only_what_there_is(case: Case) -> None:
+    metrics = {metric.name for metric in case.metrics}
+    contenders = {contender.name for contender in case.contenders}
+    assert len(contenders) == len(case.contenders)
+    assert len(metrics) == len(case.metrics)
+    assert case.baseline in contenders
+    assert case.subject in contenders | {""}
+    assert case.full.keys() == case.quick.keys()
+    assert {contender.peer for contender in case.contenders} <= {"", *PEERS}
+    assert {goal.metric for goal in case.goals} <= metrics
+    assert {name for goal in case.goals for name in (goal.of, goal.to)} <= contenders | {""}
+    assert all((goal.at_least is None) is not (goal.at_most is None) for goal in case.goals)
+    assert {name for plot in case.plots for _, name in plot.points} <= metrics
+    assert not contenders & case.cannot.keys()
+    notes = case.notes.format(**case.quick)
+    assert "{" not in notes
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_all_contenders_of_a_case_do_the_same_work(name: str) -> None:
-    case, params = CASES[name], TINY[name]
-    told: list[str] = []
-    result = run_case(case, rounds=1, params=params, tell=told.append)
-    assert [one.error for one in result.results] == [None] * len(case.contenders)
-    assert len(told) == len(case.contenders)
-    (work,) = {one.measurement.work for one in result.results if one.measurement}
-    assert work.count == sum(number for key, number in params.items() if key != "down")
-    text = report.case_text(result)
-    assert all(metric.title in text for metric in case.metrics)
-    assert all(contender.name in text for contender in case.contenders)
-    assert "FAILED" not in text
-    for contender in case.contenders:
-        for metric in case.metrics:
-            spread = result.spread(contender.name, metric.name)
-            assert spread is not None
-            assert spread.low > 0
+@pytest.mark.parametrize(
+    ("name", "contender"),
+    [(name, contender) for name in TINY for contender in CASES[name].contenders if not contender.peer],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_contender_does_the_work_that_the_generator_sees(
+    name: str, contender: Contender, generator: Generator
+) -> None:
+    params = TINY[name]
+    measurement = resolve_name(contender.target)(generator.address, params)
+    assert measurement.work == generator.work
+    each = params.get("count") or params.get("each") or 0
+    assert measurement.work.count == params.get("people", 1) * (params["warm"] + each)
+    for metric in CASES[name].metrics:
+        assert measurement.figures[metric.name] > 0
+
+
+def test_answers_are_compared_by_conversation(generator: Generator) -> None:
+    # What two people are told in which order is not said, what one is told is.
+    one, two = ("+12025550101", "0 one"), ("+12025550102", "1 two")
+    there = traffic.by_conversation([(None, who, None, text) for who, text in (one, two)])
+    back = traffic.by_conversation([(None, who, None, text) for who, text in (two, one)])
+    assert Work.of(there) == Work.of(back)
+    same = [(None, one[0], None, "first"), (None, one[0], None, "second")]
+    assert Work.of(traffic.by_conversation(same)) != Work.of(traffic.by_conversation(same[::-1]))
 
 
 def test_a_late_path_costs_nothing_where_the_new_link_is_made_first() -> None:
@@ -148,6 +139,7 @@ def test_a_good_contender_gives_its_figures() -> None:
         ("lazy", r"gave no figures for rate"),
         ("grouped", r"OSError: the second"),
         ("silent", r"ended without a word"),
+        ("leaving", r"had enough"),
         ("missing", r"AttributeError: .*'missing'"),
     ],
 )
@@ -172,42 +164,136 @@ def test_what_a_hanging_contender_last_complained_of_is_told() -> None:
 
 
 def test_one_that_fails_is_shown_beside_the_others() -> None:
-    result = run_case(case_of("honest", "broken"), rounds=2, params={"rate": 7})
+    result = run_case(case_of("honest", "broken"), rounds=1, params={"rate": 7})
     assert result.has_failed
-    assert [one.contender for one in result.results] == ["honest", "broken", "broken", "honest"]
     text = report.case_text(result)
     assert re.search(r"^ +broken +FAILED$", text, re.MULTILINE)
-    assert "FAILED in 2 of 2 rounds: broken: RuntimeError: out of order" in text
+    assert "FAILED in 1 of 1 rounds: broken: RuntimeError: out of order" in text
     assert "at 7" in text
 
 
 def test_other_work_than_the_first_is_a_failure() -> None:
     # Each agrees with its own generator, so only comparing them with each other can tell.
-    case = Case(
-        name="case",
-        title="",
-        notes="",
-        metrics=(),
-        contenders=(
-            Contender("all", f"{__name__}:receives_all"),
-            Contender("half", f"{__name__}:receives_half"),
-        ),
-        baseline="all",
-        full={},
-        quick={},
-    )
-    full, half = run_case(case, rounds=1, params={"warm": 2, "count": 4}).results
+    full, half = run_case(case_of("sends", "sends_half"), rounds=1, params={"count": 4, "rate": 1}).results
     assert full.error is None
     assert half.error is not None
-    assert re.fullmatch(r"did Work\(count=4, .*\), but others Work\(count=6, .*\)", half.error)
+    assert re.fullmatch(r"did Work\(count=2, .*\), but others Work\(count=4, .*\)", half.error)
 
 
-def receives_all(gateway: Gateway, params: Params) -> Measurement:
-    return plain.run(gateway, params)
+def test_what_a_contender_prints_is_not_its_answer() -> None:
+    assert run_one("talkative") == Result("talkative", 0, Measurement({"rate": 7.0}, Work.of([])))
 
 
-def receives_half(gateway: Gateway, params: Params) -> Measurement:
-    return plain.run(gateway, {"warm": params["warm"], "count": params["count"] // 2})
+def test_who_is_too_slow_gets_less_of_the_work() -> None:
+    slow = Contender("slow", f"{bench_contenders.__name__}:sends", fewer=3)
+    case = case_of("sends", baseline="sends")
+    case = replace(case, contenders=(*case.contenders, slow))
+    result = run_case(case, rounds=1, params={"count": 6, "rate": 1})
+    assert [one.error for one in result.results] == [None, None]
+    assert [one.measurement.work.count for one in result.results if one.measurement] == [6, 2]
+    assert "each had the same 6 messages in the same order, who is given fewer 2" in report.case_text(result)
+
+
+# Peers.
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Peer]:
+    """Others in the place of the real ones, and another place for the locks."""
+    instead: dict[str, Peer] = {}
+    monkeypatch.setattr(peer_module, "HOME", tmp_path / "peers")
+    monkeypatch.setattr(harness, "PEERS", instead)
+    monkeypatch.setattr(command, "PEERS", instead)
+    return instead
+
+
+def peer_case(name: str, peer: str) -> Case:
+    case = case_of("honest")
+    return replace(
+        case,
+        contenders=(*case.contenders, Contender("theirs", f"{bench_contenders.__name__}:{name}", peer=peer)),
+    )
+
+
+def environment(folder: Path, requirements: str) -> Environment:
+    file = folder / "some-peer.txt"
+    file.write_text(requirements)
+    return Environment("some-peer", file, folder / "home")
+
+
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if isinstance(peer, Environment)])
+def test_every_package_of_a_peer_is_pinned_with_its_checksums(name: str) -> None:
+    peer = PEERS[name]
+    assert isinstance(peer, Environment)
+    lines = peer.requirements.read_text().splitlines()
+    assert peer.versions
+    assert set(peer.versions) <= set(peer.packages)
+    packages = [number for number, line in enumerate(lines) if "==" in line and not line.startswith("#")]
+    assert len(packages) == len(peer.packages)
+    assert all(lines[number + 1].startswith("    --hash=sha256:") for number in packages)
+
+
+def test_a_contender_runs_in_its_peers_environment_which_is_made_once(
+    tmp_path: Path, peers: dict[str, Peer]
+) -> None:
+    peer = environment(tmp_path, "# What is asked for: nothing==1.0\n")
+    peers["some-peer"] = peer
+    result = run_case(peer_case("needy", "some-peer"), rounds=1, params={"rate": 7})
+    ours, theirs = result.results
+    assert ours.error is None
+    assert theirs.error == "ModuleNotFoundError: No module named 'msgspec'"
+    assert result.versions == {"theirs": ("nothing==1.0",)}
+    mark = peer.home / "mark"
+    mark.touch()
+    peer.prepare()
+    assert mark.exists()
+    # Another list of packages makes it anew.
+    environment(tmp_path, "# What is asked for: nothing==1.1\n")
+    assert peer.prepare().versions == ("nothing==1.1",)
+    assert not mark.exists()
+
+
+def test_a_peer_that_cannot_be_installed_is_no_failure(tmp_path: Path, peers: dict[str, Peer]) -> None:
+    asked = f"nothing @ {(tmp_path / 'nothing-1.0-py3-none-any.whl').as_uri()} --hash=sha256:{'0' * 64}"
+    peers["some-peer"] = environment(tmp_path, f"# What is asked for: nothing==1.0\n{asked}\n")
+    result = run_case(peer_case("honest", "some-peer"), rounds=1, params={"rate": 7})
+    assert [one.contender for one in result.results] == ["honest"]
+    assert not result.has_failed
+    assert re.match(r"some-peer could not be installed: ERROR: .*nothing", result.missing["theirs"])
+    text = report.case_text(result)
+    assert re.search(r"^ +theirs +not measured$", text, re.MULTILINE)
+    assert "not measured: theirs: some-peer could not be installed" in text
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_program_is_handed_over(peers: dict[str, Peer]) -> None:
+    peers["a program"] = Program("a program", ("it==2",), lambda: ("it", "--port", "1"))
+    result = run_case(peer_case("with_program", "a program"), rounds=1, params={"rate": 7})
+    assert result.results[1].measurement == Measurement({"rate": 3.0}, Work.of([]))
+    assert result.versions == {"theirs": ("it==2",)}
+
+
+def test_two_do_not_bring_the_same_peer_at_once(peers: dict[str, Peer], tmp_path: Path) -> None:
+    def look() -> tuple[str, ...]:
+        with (tmp_path / "peers" / "a program.lock").open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return ("it",)
+
+    peer = Program("a program", (), look)
+    assert bring(peer).program == ("it",)
+    # It was given back.
+    assert bring(peer).program == ("it",)
+
+
+def test_prepare_brings_what_is_named(peers: dict[str, Peer], capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> tuple[str, ...]:
+        raise PeerMissing("is not there")
+
+    peers["good"] = Program("good", ("it==2",), lambda: ("it",))
+    peers["bad"] = Program("bad", (), fail)
+    assert command.main(["prepare", "good"]) == 0
+    assert command.main(["prepare"]) == 1
+    assert capsys.readouterr().out.splitlines() == ["good: it==2", "good: it==2", "bad is not there"]
 
 
 # Sums.
@@ -251,6 +337,34 @@ def test_without_one_good_round_there_is_no_figure() -> None:
     assert result.spread("a", "rate") is None
     assert result.ratio("b", "rate") is None
     assert "FAILED in 3 of 3 rounds: a: broke" in report.case_text(result)
+
+
+def test_nothing_is_compared_with_zero() -> None:
+    result = rounds_of(a=[0.0, 0.0, 2.0], b=[1.0, 1.0, 1.0])
+    ratio = result.ratio("b", "rate")
+    assert ratio is not None
+    assert (ratio.median, ratio.low, ratio.high) == (0.5, 0.5, 0.5)
+    assert rounds_of(a=[0.0], b=[1.0]).ratio("b", "rate") is None
+
+
+@pytest.mark.parametrize(
+    ("goal", "met", "words"),
+    [
+        (Goal("rate", "b", to="a", at_least=2), True, "met: turns/s: b at least 2 x a: 2"),
+        (Goal("rate", "b", to="a", at_least=2.5), False, "MISSED: turns/s: b at least 2.5 x a: 2"),
+        (Goal("rate", "b", to="a", at_most=2), True, "met: turns/s: b at most 2 x a: 2"),
+        (Goal("rate", "b", at_most=39), False, "MISSED: turns/s: b at most 39: 40"),
+        (Goal("rate", "b", at_least=40), True, "met: turns/s: b at least 40: 40"),
+        (Goal("rate", "c", at_least=1), None, "not measured: turns/s: c at least 1"),
+    ],
+)
+def test_a_goal_is_met_or_missed(goal: Goal, met: bool | None, words: str) -> None:
+    result = rounds_of(a=[10.0, 20.0, 40.0], b=[30.0, 40.0, 40.0], c=[None, None, None])
+    result.case = replace(result.case, goals=(goal,))
+    value = result.reached(goal)
+    assert (None if value is None else goal.is_met(value)) is met
+    assert result.missed == ([goal] if met is False else [])
+    assert f"  {words}" in report.case_text(result).splitlines()
 
 
 def test_work_is_contents_in_order() -> None:
@@ -303,14 +417,165 @@ def test_the_generator_counts_what_it_has_written(generator: Generator) -> None:
     assert generator.work == Work.of(item for item, _ in traffic.frames(131))
 
 
+# The report.
+
+
+class Reader(HTMLParser):
+    """Notes what a page consists of, and that what is opened is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag != "meta":
+            self._open.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name.endswith(("href", "src"))]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self._open.remove(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def read(self, text: str) -> str:
+        self.feed(text)
+        self.close()
+        assert not self._open
+        return " ".join(" ".join(self.words).split())
+
+
+def run_of(result: CaseResult, **facts: object) -> dict[str, Any]:
+    environment = report.environment("python -m benchmarks run") | facts
+    # As it comes from a file.
+    it: dict[str, Any] = json.loads(json.dumps(report.as_json(environment, [result])))
+    return it
+
+
+def rich_result() -> CaseResult:
+    result = rounds_of(a=[1.0, 2.0, 3.0], b=[4000.0, None, 6000.0])
+    result.case = replace(
+        result.case,
+        title="less < more",
+        subject="b",
+        metrics=(
+            *result.case.metrics,
+            Metric("small", "at 1", more_is_better=False, is_common=False),
+            Metric("large", "at 10", more_is_better=False, is_common=False),
+            Metric("huge", "at 100", more_is_better=False, is_common=False),
+        ),
+        goals=(
+            Goal("rate", "b", to="a", at_least=2),
+            Goal("rate", "b", at_most=1),
+            Goal("small", "a", at_most=1),
+        ),
+        cannot={"a third": "it cannot count"},
+        plots=(Plot("it grows", "size", "ms", ((1, "small"), (10, "large"), (100, "huge"))),),
+    )
+    result.missing["c"] = "could not be installed: no <network>"
+    result.case = replace(result.case, contenders=(*result.case.contenders, Contender("c", "", peer="c")))
+    for one in result.results:
+        if one.contender == "b" and one.measurement:
+            figures: Mapping[str, float] = {**one.measurement.figures, "small": 0.5, "large": 0.0}
+            result.results[result.results.index(one)] = replace(
+                one, measurement=Measurement(figures, Work(0, ""))
+            )
+    return result
+
+
+def test_a_page_is_one_file_without_scripts_and_links_outward() -> None:
+    text = page([run_of(rich_result())])
+    reader = Reader()
+    words = reader.read(text)
+    assert "script" not in reader.tags
+    assert set(reader.addresses) == {"#case"}
+    assert re.findall(r"(?i)https?://[^\s\"'<]*", text) == ["http://www.w3.org/2000/svg"] * 2
+    assert reader.tags.count("svg") == 2
+    for wanted in (
+        *(
+            "Goals: 1 of 3 met",
+            "case: less < more",
+            "at 7",
+            "b at least 2 x a 2,500 met",
+            "b at most 1 5,000 missed",
+        ),
+        *("not measured: could not be installed: no <network>", "a third: cannot do this: it cannot count"),
+        *("b: failed: broke", "it grows", "python -m benchmarks run", "3 rounds; rate 7", "trio-websocket=="),
+    ):
+        assert wanted in words
+    # The largest size was not measured.
+    assert "100" not in words.split()
+
+
+def test_the_same_figures_give_the_same_page() -> None:
+    run = run_of(rich_result())
+    assert page([run]) == page([run])
+
+
+def test_cases_are_shown_in_the_order_that_is_asked() -> None:
+    runs = [run_of(rounds_of(a=[1.0])) for _ in range(3)]
+    for run, name in zip(runs, ("one", "two", "three"), strict=True):
+        run["cases"][0]["name"] = name
+    text = page(runs, ["three", "one"])
+    assert re.findall(r'<h2 id="(\w+)">', text) == ["three", "one", "two"]
+
+
+def test_the_last_run_of_a_case_is_shown() -> None:
+    old = run_of(rounds_of(a=[1.0]), date="2026-01-01T00:00:00+00:00")
+    new = run_of(rounds_of(a=[9.0]), date="2026-01-02T00:00:00+00:00")
+    words = Reader().read(page([new, old]))
+    assert "2026-01-02T00:00:00+00:00" in words
+    assert "2026-01-01T00:00:00+00:00" not in words
+
+
+def test_a_report_is_made_of_what_the_last_runs_left(
+    small: dict[str, Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "page.html"
+    assert command.main(["report", "--output", str(output)]) == 1
+    assert "There are no results yet" in capsys.readouterr().err
+    assert command.main(["run", "good", "--rounds", "1"]) == 0
+    assert command.main(["report", "--output", str(output)]) == 0
+    assert "python -m benchmarks run good --rounds 1" in Reader().read(output.read_text())
+
+
+@pytest.mark.parametrize(("content", "words"), [("{}", "was not written by"), ("x", "Expecting value")])
+def test_a_report_of_something_else_is_refused(
+    content: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "some.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=words):
+        read_runs([file])
+    assert command.main(["report", str(file), "--output", str(tmp_path / "page.html")]) == 1
+    assert words in capsys.readouterr().err
+    assert command.main(["report", str(tmp_path / "no.json")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.00123, "0.00123"), (1.5, "1.50"), (999.4, "999"), (2.0, "2"), (12345.6, "12,346")]
+)
+def test_figures_have_three_digits(value: float, text: str) -> None:
+    assert report.figure(value) == text
+
+
 # The command line.
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Case]:
-    """Two cases in the place of the real ones."""
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Case]:
+    """Two cases in the place of the real ones, and another place for what they come to."""
     cases = {"good": case_of("honest"), "bad": case_of("honest", "broken")}
     monkeypatch.setattr(command, "CASES", cases)
+    monkeypatch.setattr(command, "HOME", tmp_path / "bench")
     return cases
 
 
@@ -346,6 +611,15 @@ def test_a_failure_makes_the_exit_status_1(
     assert "FAILED in 1 of 1 rounds: broken" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("flags", "status"), [((), 0), (("--check",), 1)])
+def test_a_missed_goal_counts_only_if_asked(
+    flags: tuple[str, ...], status: int, small: dict[str, Case], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small["good"] = replace(small["good"], goals=(Goal("rate", "honest", at_least=8),))
+    assert command.main(["run", "good", "--rounds", "1", *flags]) == status
+    assert "MISSED: turns/s: honest at least 8: 7" in capsys.readouterr().out
+
+
 def test_without_a_command_everything_is_run_quickly(
     small: dict[str, Case], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -367,11 +641,12 @@ def test_without_a_command_everything_is_run_quickly(
     [
         (
             ["run", "nothing"],
-            "there is no case nothing; there are receive, send, reconnect, broadcast, recovery, overlap",
+            "there is no case nothing; there are receive, paced, send, sends_many, echo, echo_many, ",
         ),
         (["run", "--rounds", "0"], "give a number from 1 to 100"),
         (["run", "--rounds", "many"], "give a number from 1 to 100"),
         (["run", "--json", "."], ". cannot be a file"),
+        (["prepare", "nobody"], "there is no peer nobody; there are signalbot, signal-client"),
         (["run", "--json", "no/such/folder/file"], "cannot be a file"),
         (["bogus"], "invalid choice"),
     ],

@@ -1,25 +1,32 @@
 """The benchmarks of the hub: their clients count what really came; ours is put beside each of the others."""
 
-import json
 import re
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Final
 
 import pytest
 
-from benchmarks import __main__ as command
 from benchmarks import report
 from benchmarks.askers import Askers
 from benchmarks.audience import Audience
-from benchmarks.cases import CASES
-from benchmarks.contender import Gateway, Measurement, Params, Work
-from benchmarks.generators import HOST, Generator
-from benchmarks.harness import Case, CaseResult, Contender, Metric, Result, run_case
+from benchmarks.case import Case, Contender, Metric
+from benchmarks.cases.broadcast import quiet
+from benchmarks.cases.program import running
+from benchmarks.catalogue import CASES
+from benchmarks.connections import HOST
+from benchmarks.contender import Gateway, Measurement, Params, Run, Work
+from benchmarks.crowd import Crowd, delays, joined
+from benchmarks.generators import Generator
+from benchmarks.harness import CaseResult, Result, run_case
+from benchmarks.peers import PeerMissing, programs
 from benchmarks.traffic import broadcast_work, hub_item, hub_messages
+from benchmarks.wires import NATS, WEBSOCKET, WIRES, NatsWire, WebSocketWire
 
 HELLO: Final = b'{"type":"hello","epoch":"epoch","head":0,"oldest":1}'
 SWITCHING: Final = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
@@ -62,13 +69,7 @@ class Server:
         assert self.errors == []
 
 
-def frame(payload: bytes) -> bytes:
-    size = len(payload)
-    if size < 126:
-        return bytes((0x81, size)) + payload
-    if size < 1 << 16:
-        return bytes((0x81, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((0x81, 127)) + size.to_bytes(8, "big") + payload
+frame: Final = WIRES[WEBSOCKET].encode
 
 
 def read_request(sock: socket.socket) -> bytes:
@@ -87,42 +88,84 @@ def speaking(*pieces: bytes) -> Serve:
         assert read_request(sock).startswith(b"GET /websocket HTTP/1.1\r\n")
         for piece in pieces:
             sock.sendall(piece)
-        sock.recv(1)
+        # Pongs, too, until the client hangs up.
+        while sock.recv(100):
+            pass
 
     return serve
 
 
-@pytest.fixture
-def audience() -> Iterator[Audience]:
-    it = Audience()
-    yield it
-    it.close()
+def gathered(messages: Sequence[bytes], wire: int = WEBSOCKET) -> "closing[Audience]":
+    return closing(Audience(WIRES[wire], messages))
+
+
+# What an audience speaks.
+
+
+@pytest.mark.parametrize(
+    ("size", "head"), [(125, "817d"), (126, "817e007e"), (65_536, "817f0000000000010000")]
+)
+def test_a_message_comes_as_one_frame_in_the_shortest_form(size: int, head: str) -> None:
+    assert WebSocketWire().encode(bytes(size)) == bytes.fromhex(head) + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("frame", "reply"),
+    [
+        ("8900", "8a8000000000"),
+        ("89026869", "8a82000000006869"),
+        ("8800", ""),
+        ("81027b7d", ""),
+        ("817e0080" + "20" * 128, ""),
+        ("817f0000000000000080" + "20" * 128, ""),
+    ],
+)
+def test_what_is_no_message_is_cut_off_once_it_is_whole(frame: str, reply: str) -> None:
+    data = bytes.fromhex(frame)
+    for end in range(len(data)):
+        assert WebSocketWire().foreign(data[:end]) == (0, b"")
+    assert WebSocketWire().foreign(data + b"\x81") == (len(data), bytes.fromhex(reply))
+
+
+def test_a_message_is_not_taken_for_anything_else() -> None:
+    with pytest.raises(ValueError, match="another message than expected: b'{"):
+        WebSocketWire().foreign(frame(hub_messages(1)[0]))
+    with pytest.raises(ValueError, match="another message than expected: b'MSG broadcast 1 2"):
+        NatsWire().foreign(b"MSG broadcast 1 2\r\n{}\r\n")
+
+
+def test_a_line_of_nats_is_cut_off_once_it_is_whole() -> None:
+    assert NatsWire().foreign(b"PING") == NatsWire().foreign(b"INFO {}\r") == (0, b"")
+    assert NatsWire().foreign(b"PING\r\nMSG") == (6, b"PONG\r\n")
+    assert NatsWire().foreign(b"INFO {}\r\n") == (9, b"")
 
 
 # The audience.
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 700, 10_000_000])
-def test_the_audience_counts_whole_messages_however_they_come(audience: Audience, size: int) -> None:
+def test_the_audience_takes_whole_messages_however_they_come(size: int) -> None:
     long = b'{"type":"message","sequence_number":4,"timestamp":7,"data":"%b"}' % (b"x" * 70_000)
     short = b'{"type":"message","sequence_number":5,"timestamp":7,"data":{}}'
     messages = [*hub_messages(3), long, short]
-    sent = SWITCHING + frame(HELLO) + b"\x89\x00" + b"".join(map(frame, messages))
+    behind = b"\x89\x00" + frame(b'{"type":"heartbeat","head":5}')
+    sent = SWITCHING + frame(HELLO) + b"\x89\x00" + behind.join(map(frame, messages))
     # The tail in pieces, so that a length is cut in two as well.
-    pieces = [sent[: -80_000 if size == 1 else 60]]
+    pieces = [sent[: -71_000 if size == 1 else 60]]
     pieces += [sent[start : start + size] for start in range(len(pieces[0]), len(sent), size)][:3000]
     pieces.append(sent[sum(map(len, pieces)) :])
-    with closing(Server(speaking(*pieces))) as server:
+    with gathered(messages) as audience, closing(Server(speaking(*pieces))) as server:
         audience.attend(HOST, server.port, 2)
         audience.watch(len(messages))
         assert audience.work == Work(10, Work.of(map(hub_item, messages)).digest)
+        assert 0.0 < audience.figures["busy"] <= 110.0
         audience.close()
 
 
-def test_what_is_lacking_is_lacking_in_the_work(audience: Audience) -> None:
+def test_what_is_lacking_is_lacking_in_the_work() -> None:
     # The second client is hung up on in the middle of its second message.
-    first, second = hub_messages(2)
-    whole = frame(first) + frame(second)
+    messages = hub_messages(2)
+    whole = b"".join(map(frame, messages))
     ends = iter((whole, whole[:-1]))
 
     def serve(sock: socket.socket) -> None:
@@ -131,55 +174,114 @@ def test_what_is_lacking_is_lacking_in_the_work(audience: Audience) -> None:
         sock.shutdown(socket.SHUT_WR)
         sock.recv(1)
 
-    with closing(Server(serve)) as server:
+    with gathered(messages) as audience, closing(Server(serve)) as server:
         audience.attend(HOST, server.port, 2)
         audience.watch(2)
         assert audience.work == Work(3, "the clients got different messages")
         audience.close()
 
 
-def test_other_messages_of_the_same_number_are_found_out(audience: Audience) -> None:
+def test_other_messages_than_expected_are_found_out() -> None:
     first, second = hub_messages(2)
     orders = iter((frame(first) + frame(second), frame(second) + frame(first)))
 
     def serve(sock: socket.socket) -> None:
         speaking(SWITCHING, next(orders))(sock)
 
-    with closing(Server(serve)) as server:
+    with gathered([first, second]) as audience, closing(Server(serve)) as server:
         audience.attend(HOST, server.port, 2)
         audience.watch(2)
-        assert audience.work.count == 4
-        assert audience.work != broadcast_work([first, second], 2)
+        assert audience.work.count == 2
+        assert audience.work.digest.startswith('another message than expected: b\'{"type":"message"')
         audience.close()
 
 
-def test_the_spread_is_of_the_messages_that_were_timed(audience: Audience) -> None:
-    first, second = map(frame, hub_messages(2))
+def test_a_message_that_is_changed_in_one_byte_is_found_out() -> None:
+    messages = hub_messages(3)
+    changed = messages[1][:-20] + b"#" + messages[1][-19:]
+
+    with gathered(messages) as audience:
+        with closing(Server(speaking(SWITCHING, *map(frame, (messages[0], changed, messages[2]))))) as server:
+            audience.attend(HOST, server.port, 1)
+            audience.watch(3)
+            assert audience.work.count == 1
+            assert audience.work.digest.startswith("another message")
+            audience.close()
+
+
+def test_the_spread_is_of_the_messages_that_were_timed() -> None:
+    messages = hub_messages(2)
     may_go_on = threading.Event()
 
     def serve(sock: socket.socket) -> None:
         read_request(sock)
-        sock.sendall(SWITCHING + first)
+        sock.sendall(SWITCHING + frame(messages[0]))
         assert may_go_on.wait(10)
-        sock.sendall(second)
+        sock.sendall(frame(messages[1]))
         sock.recv(1)
 
-    with closing(Server(serve)) as server:
+    with gathered(messages) as audience, closing(Server(serve)) as server:
         audience.attend(HOST, server.port, 3)
         audience.watch(1)
-        assert audience.figures == {}
+        assert audience.figures.keys() == {"busy"}
         may_go_on.set()
         audience.time(2)
         assert audience.figures["spread"] > 0.0
-        assert audience.work == broadcast_work(hub_messages(2), 3)
+        assert [len(times) for times in audience.arrivals] == [1, 1, 1]
+        assert audience.work == broadcast_work(messages, 3)
         audience.close()
 
 
-def test_nobody_attends_what_refuses(audience: Audience) -> None:
-    with closing(Server(speaking(b"HTTP/1.1 503 Service Unavailable\r\n\r\n"))) as server:
-        with pytest.raises(ConnectionError, match=r"refused: b'HTTP/1\.1 503"):
-            audience.attend(HOST, server.port, 1)
-    assert audience.work.count == 0
+def test_who_is_idle_answers_pings() -> None:
+    answers: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        read_request(sock)
+        sock.sendall(SWITCHING + b"\x89\x03abc")
+        answers.append(sock.recv(100))
+
+    with gathered(hub_messages(1)) as audience, closing(Server(serve)) as server:
+        audience.attend(HOST, server.port, 1)
+        audience.idle(0.05)
+        audience.close()
+    # A client's frame is masked, here with a mask of zeros.
+    assert answers == [b"\x8a\x83\x00\x00\x00\x00abc"]
+
+
+def test_an_audience_speaks_nats_too() -> None:
+    messages = hub_messages(2)
+    wire = WIRES[NATS]
+    told: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        sock.sendall(b'INFO {"server_id":"X"}\r\n')
+        while not told or not told[-1].endswith(b"PING\r\n"):
+            told.append(sock.recv(4096))
+        sock.sendall(b"PONG\r\n" + wire.encode(messages[0]) + b"PING\r\n" + wire.encode(messages[1]))
+        told.append(sock.recv(4096))
+
+    with gathered(messages, NATS) as audience, closing(Server(serve)) as server:
+        audience.attend(HOST, server.port, 1)
+        audience.watch(2)
+        assert audience.work == broadcast_work(messages, 1)
+        audience.close()
+    assert b"SUB broadcast 1\r\n" in b"".join(told)
+    assert told[-1] == b"PONG\r\n"
+
+
+@pytest.mark.parametrize(
+    ("wire", "words", "error"),
+    [
+        (WEBSOCKET, b"HTTP/1.1 503 Service Unavailable\r\n\r\n", r"refused: b'HTTP/1\.1 503"),
+        (NATS, b"HTTP/1.1 400 Bad Request\r\n", "this is not NATS"),
+    ],
+)
+def test_nobody_attends_what_refuses(wire: int, words: bytes, error: str) -> None:
+    with gathered(hub_messages(1), wire) as audience:
+        with closing(Server(lambda sock: sock.sendall(words))) as server:
+            with pytest.raises(ConnectionError, match=error):
+                audience.attend(HOST, server.port, 1)
+        assert audience.work.count == 0
 
 
 # The askers.
@@ -256,6 +358,93 @@ def test_a_server_that_hangs_up_ends_it() -> None:
             Askers().ask(HOST, server.port, 1, 0, 1)
 
 
+def test_a_storm_asks_once_from_each_of_many_clients() -> None:
+    messages = hub_messages(3)
+    heads = iter(range(100))
+    asked: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        while request := read_request(sock):
+            asked.append(request)
+            # The head of the log moves on meanwhile, and so answers differ behind their messages.
+            body = b'{"messages":[%b],"head":%d}' % (b",".join(messages), next(heads))
+            sock.sendall(answer(body))
+
+    askers = Askers()
+    with closing(Server(serve)) as server:
+        askers.storm(HOST, server.port, 5, 3)
+    assert len(asked) == 5
+    assert all(b" /websocket/messages?since=0&limit=3 " in request for request in asked)
+    assert askers.work == Work(0, "").then(5, map(hub_item, messages))
+    assert askers.figures["storm"] > 0.0
+    assert askers.figures["recovered"] > 0.0
+    assert askers.storm_times is not None
+    assert askers.storm_times[0] < askers.storm_times[1]
+
+
+def test_a_storm_is_told_other_messages() -> None:
+    with closing(Server(answering([answer(page())], [answer(page(*hub_messages(1)))]))) as server:
+        with pytest.raises(ValueError, match="the answers differ"):
+            Askers().storm(HOST, server.port, 2, 1)
+
+
+def test_a_storm_at_a_closed_door_fails() -> None:
+    with closing(socket.create_server((HOST, 0))) as listener:
+        port: int = listener.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        Askers().storm(HOST, port, 2, 1)
+
+
+# The crowd.
+
+
+def test_the_crowd_obeys_and_sums_up() -> None:
+    messages = hub_messages(5)
+    is_timing = threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        if read_request(sock).startswith(b"GET /websocket HTTP"):
+            sock.sendall(SWITCHING)
+            assert is_timing.wait(10)
+            sock.sendall(b"".join(map(frame, messages[2:])))
+            sock.recv(1)
+        else:
+            sock.sendall(answer(page(*messages[:2])))
+
+    crowd = Crowd(HOST)
+    orders = crowd.orders
+    before = crowd.has_served
+    with pytest.raises(RuntimeError, match="no audience was gathered"):
+        orders["attend"](1, 1)
+    with closing(Server(serve)) as server:
+        orders["gather"](WEBSOCKET, 5, 2)
+        assert (before, crowd.has_served) == (False, True)
+        orders["attend"](server.port, 1)
+        crowd.expect()
+        orders["schedule"](1_000_000, 20_000)
+        is_timing.set()
+        orders["time"](3)
+        orders["watched"]()
+        assert crowd.work == broadcast_work(messages[2:], 1)
+        # All came long after they were due, which was in 1970, and not in a storm.
+        assert crowd.figures["quiet"] > 1e9
+        orders["storm"](server.port, 1, 2)
+        crowd.close()
+    asked = Work(0, "").then(1, map(hub_item, messages[:2]))
+    assert crowd.work == joined(broadcast_work(messages[2:], 1), asked)
+    assert crowd.work.count == 4
+    assert crowd.figures.keys() >= {"storm", "recovered"}
+
+
+def test_delays_in_the_storm_are_told_apart() -> None:
+    # Due at 10, 20, 30 and 40 s; the second client has got less than the first.
+    arrivals = [[10.001, 20.5, 30.25, 40.002], [10.003]]
+    found = delays(arrivals, 10.0, 10.0, storm=(15.0, 35.0))
+    assert found == {"live": pytest.approx(500.0), "quiet": pytest.approx(3.0)}
+    assert delays(arrivals, 10.0, 10.0, storm=None) == {"quiet": pytest.approx(500.0)}
+    assert delays([[]], 10.0, 10.0, storm=(15.0, 35.0)) == {}
+
+
 # The generator and the harness.
 
 
@@ -263,6 +452,7 @@ def test_why_an_order_failed_is_told() -> None:
     generator = Generator()
     generator.start()
     with closing(Server(speaking(b"HTTP/1.1 403 Forbidden\r\n\r\n"))) as server:
+        generator.address.order("gather", WEBSOCKET, 1)
         with pytest.raises(RuntimeError, match=rf"attend {server.port} 1: the handshake was refused: b'HTTP"):
             generator.address.order("attend", server.port, 1)
     generator.stop()
@@ -277,6 +467,7 @@ def forgetful(gateway: Gateway, params: Params) -> Measurement:
         sock.sendall(SWITCHING + frame(messages[0]))
 
     with closing(Server(serve)) as server:
+        gateway.order("gather", WEBSOCKET, 2)
         gateway.order("attend", server.port, params["clients"])
         gateway.order("watch", 1)
         gateway.order("watched")
@@ -335,31 +526,89 @@ def test_the_subject_is_put_beside_each_of_the_others() -> None:
 def test_a_figure_that_only_some_have_is_shown_for_those() -> None:
     text = report.case_text(compared())
     _, _, table = text.partition("us of its own")
-    assert re.search(r"^  ours +2\.00 ", table, re.MULTILINE)
+    assert re.search(r"^  ours +2 ", table, re.MULTILINE)
     assert not re.search(r"^  (plain|floor) ", table, re.MULTILINE)
     assert "FAILED" not in table
     assert "ours =" not in table
 
 
-# Both cases as they are run by hand.
+# Programs that are contenders.
+
+_PROGRAM: Final = """
+import sys
+print("port 7", flush=True)
+for line in sys.stdin:
+    sum(range(300_000))
+    print("heard", line.strip(), flush=True)
+"""
 
 
-@pytest.mark.parametrize(("name", "count"), [("broadcast", 100 * (20 + 400 + 30)), ("recovery", 870)])
-def test_a_quick_run_prints_ratios_to_each_of_the_others(
-    name: str, count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    case, file = CASES[name], tmp_path / "results.json"
-    assert command.main(["run", name, "--quick", "--rounds", "1", "--json", str(file)]) == 0
-    out = capsys.readouterr().out
-    assert "FAILED" not in out
-    assert f"all had the same {count:,} messages in the same order" in out
-    others = [contender.name for contender in case.contenders if contender.name != case.subject]
-    ratios = "; ".join(rf"[\d.]+x \([\d.]+ \.\. [\d.]+\) {re.escape(other)}" for other in others)
-    assert len(re.findall(f"{case.subject} = {ratios}", " ".join(out.split()))) == len(
-        [metric for metric in case.metrics if metric.is_common]
-    )
-    (kept,) = json.loads(file.read_text())["cases"]
-    for contender in kept["contenders"]:
-        figures = contender["rounds"][0]["measurement"]["figures"]
-        assert figures.keys() >= {metric.name for metric in case.metrics if metric.is_common}
-        assert min(figures.values()) > 0
+def test_a_program_is_told_and_heard_and_its_cpu_counted() -> None:
+    with running((sys.executable, "-c", _PROGRAM)) as program:
+        assert program.hear("port") == "7"
+        before = program.cpu()
+        program.tell("one", "two")
+        assert program.hear("heard") == "one"
+        assert program.hear("heard") == "two"
+        assert before < program.cpu() < before + 60.0
+        assert program.memory() > 1024 * 1024
+        program.tell("three")
+        with pytest.raises(RuntimeError, match="did not say 'done' but 'heard three'"):
+            program.hear("done")
+
+
+def test_what_has_another_checksum_is_not_unpacked(tmp_path: Path) -> None:
+    archive = tmp_path / "ws.tgz"
+    archive.write_bytes(b"something else")
+    with pytest.raises(PeerMissing, match="ws.tgz has another checksum"):
+        programs._unpack(archive, tmp_path)
+    assert [*tmp_path.iterdir()] == [archive]
+
+
+def test_a_program_that_cannot_be_brought_says_why() -> None:
+    with pytest.raises(PeerMissing, match="could not be brought: it is not there"):
+        programs._run(sys.executable, "-c", "import sys; sys.exit('it is not there')")
+    with pytest.raises(PeerMissing, match="could not be brought: /nowhere/npm: FileNotFoundError"):
+        programs._run("/nowhere/npm", "pack")
+
+
+# The cases, with those contenders that bring nothing, and in small.
+
+TINY: Final[dict[str, Params]] = {
+    "broadcast": {"clients": 5, "warm": 2, "count": 20, "paced": 3, "pause": 5},
+    "bursts": {"clients": 5, "warm": 2, "count": 40},
+    "idle": {"clients": 20, "warm": 5, "beat": 200, "idle": 300},
+    "recovery": {"connections": 2, "warm": 1, "requests": 5, "large": 2},
+    "storm": {"live": 3, "pause": 2, "count": 200, "calm": 50, "clients": 60, "missed": 50},
+}
+
+
+ALONE: Final = [(name, one.target) for name in TINY for one in CASES[name].contenders if not one.peer]
+
+
+@pytest.mark.parametrize(("name", "target"), ALONE)
+def test_who_brings_nothing_does_the_work_and_has_figures_for_it(name: str, target: str) -> None:
+    run: Run = resolve_name(target)
+    generator = Generator()
+    generator.start()
+    measurement = run(generator.address, TINY[name])
+    assert measurement.work.count > 0
+    assert measurement.work == generator.work
+    figures = {**measurement.figures, **generator.figures}
+    assert figures.keys() >= {metric.name for metric in CASES[name].metrics if metric.is_common}
+    assert min(figures.values()) >= 0.0
+    generator.stop()
+
+
+def test_a_machine_that_allows_too_few_connections_says_so() -> None:
+    with pytest.raises(RuntimeError, match=r"allows \d+ open files, and 1000000000 are needed \(ulimit -n\)"):
+        quiet.check_files(10**9)
+    quiet.check_files(10)
+
+
+def test_the_goals_of_the_hub_are_of_contenders_and_metrics_that_there_are() -> None:
+    for case in CASES.values():
+        names = {contender.name for contender in case.contenders}
+        for goal in case.goals:
+            assert {goal.of, goal.to or goal.of} <= names
+            assert goal.metric in {metric.name for metric in case.metrics}

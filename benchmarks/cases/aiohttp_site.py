@@ -9,6 +9,6 @@ async def serve(host: str, *routes: web.RouteDef) -> int:
     application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, host, 0).start()
+    await web.TCPSite(runner, host, 0, backlog=4096).start()
     port: int = runner.addresses[0][1]
     return port

@@ -7,30 +7,35 @@ from aiohttp import WSMsgType, web
 from ...contender import Gateway, Measurement, Params
 from ..aiohttp_site import serve
 from .phases import Phases
+from .quiet import Quiet
 
 
 def run(gateway: Gateway, params: Params) -> Measurement:
     """Broadcast with ``WebSocketResponse.send_frame()``."""
-    return asyncio.run(_run(gateway, params))
+    return asyncio.run(_run(gateway.host, Phases(gateway, params)))
 
 
-async def _run(gateway: Gateway, params: Params) -> Measurement:
-    clients, phases = params["clients"], Phases(gateway, params)
+def idle(gateway: Gateway, params: Params) -> Measurement:
+    """Have aiohttp ping each client."""
+    return asyncio.run(_run(gateway.host, Quiet(gateway, params)))
+
+
+async def _run(host: str, phases: Phases | Quiet) -> Measurement:
     sockets: list[web.WebSocketResponse] = []
     complete = asyncio.Event()
 
     async def attend(request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse(heartbeat=phases.beat or None)
         await socket.prepare(request)
         sockets.append(socket)
-        if len(sockets) == clients:
+        if len(sockets) == phases.clients:
             complete.set()
         async for _ in socket:
             pass
         return socket
 
-    port = await serve(gateway.host, web.get("/websocket", attend))
-    await asyncio.to_thread(gateway.order, "attend", port, clients)
+    port = await serve(host, web.get("/websocket", attend))
+    await asyncio.to_thread(phases.attend, port)
     await complete.wait()
     for part, pause in phases:
         await _broadcast(sockets, phases.messages[part], pause)

@@ -3,9 +3,11 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from ...contender import Gateway, Measurement, Params
+from ...wires import WEBSOCKET, WIRES
 from .phases import Phases
 
 _SWITCHING: Final = (
@@ -17,18 +19,38 @@ _SWITCHING: Final = (
 
 def run(gateway: Gateway, params: Params) -> Measurement:
     """Write one frame to one socket after the other."""
-    clients, phases = params["clients"], Phases(gateway, params)
-    with socket.create_server((gateway.host, 0), backlog=16) as listener:
-        order = threading.Thread(target=gateway.order, args=("attend", listener.getsockname()[1], clients))
-        order.start()
-        sockets = [_accept(listener) for _ in range(clients)]
-        order.join()
+    phases = Phases(gateway, params)
+    sockets = accept(gateway.host, params["clients"], phases.attend)
     for part, pause in phases:
         _broadcast(sockets, phases.messages[part], pause)
         phases.wait()
     for sock in sockets:
         sock.close()
     return phases.measurement()
+
+
+def accept(host: str, clients: int, attend: Callable[[int], None]) -> list[socket.socket]:
+    """Serve WebSockets' handshakes while so many clients attend to a port, and return their sockets."""
+    with socket.create_server((host, 0), backlog=16) as listener:
+        attending = threading.Thread(target=attend, args=(listener.getsockname()[1],))
+        attending.start()
+        sockets = [_accept(listener) for _ in range(clients)]
+        attending.join()
+    return sockets
+
+
+def write_to_all(sockets: list[socket.socket], data: bytes) -> None:
+    """Write the same to each, without waiting unless one is full."""
+    for sock in sockets:
+        try:
+            sent = sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            # The socket is full, which is rare: wait for it.
+            sock.setblocking(True)
+            sock.sendall(data[sent:])
+            sock.setblocking(False)
 
 
 def _accept(listener: socket.socket) -> socket.socket:
@@ -44,15 +66,6 @@ def _accept(listener: socket.socket) -> socket.socket:
 
 def _broadcast(sockets: list[socket.socket], messages: list[bytes], pause: float) -> None:
     for message in messages:
-        frame = b"\x81\x7e" + len(message).to_bytes(2, "big") + message
-        for sock in sockets:
-            try:
-                sent = sock.send(frame)
-            except BlockingIOError:
-                sent = 0
-            if sent < len(frame):
-                # The socket is full, which is rare: wait for it.
-                sock.setblocking(True)
-                sock.sendall(frame[sent:])
-                sock.setblocking(False)
-        time.sleep(pause)
+        write_to_all(sockets, WIRES[WEBSOCKET].encode(message))
+        if pause:
+            time.sleep(pause)

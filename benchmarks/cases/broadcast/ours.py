@@ -1,6 +1,7 @@
 """Broadcasting with trio_signal's hub."""
 
 import time
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -13,28 +14,36 @@ from trio_signal.hub._protocol import text_frame
 from ...contender import Gateway, Measurement, Params
 from ...traffic import ACCOUNT, broadcasts
 from .phases import Phases
+from .quiet import Quiet
 
 
 def run(gateway: Gateway, params: Params) -> Measurement:
     """Broadcast with ``ConnectionManager.broadcast()``, beside a client that is connected to the gateway."""
-    return trio.run(_run, gateway, params)
+    phases = Phases(gateway, params)
+    measurement = trio.run(_run, gateway, phases, HubLimits(max_connections=phases.clients))
+    append = _time_append(broadcasts(len(phases.messages)))
+    return replace(measurement, figures={**measurement.figures, "append": append})
 
 
-async def _run(gateway: Gateway, params: Params) -> Measurement:
-    clients, phases = params["clients"], Phases(gateway, params)
+def idle(gateway: Gateway, params: Params) -> Measurement:
+    """Have the hub tell each client where the log ends, and ping it."""
+    quiet = Quiet(gateway, params)
+    limits = HubLimits(max_connections=quiet.clients, heartbeat_interval=quiet.beat)
+    return trio.run(_run, gateway, quiet, limits)
+
+
+async def _run(gateway: Gateway, phases: Phases | Quiet, limits: HubLimits) -> Measurement:
     texts = broadcasts(len(phases.messages))
-    limits = HubLimits(max_connections=clients)
     async with open_signal_client(gateway.url, ACCOUNT) as signal, trio.open_nursery() as nursery:
         await signal.wait_state(ConnectionState.CONNECTED)
         hub = await nursery.start(partial(serve_hub, signal, limits=limits))
-        await trio.to_thread.run_sync(gateway.order, "attend", hub.address[1], clients)
+        await trio.to_thread.run_sync(phases.attend, hub.address[1])
         await trio.testing.wait_all_tasks_blocked()
         for part, pause in phases:
             await _broadcast(hub.connections, texts[part], pause)
             await trio.to_thread.run_sync(phases.wait)
-        measurement = phases.measurement(append=_time_append(texts))
         nursery.cancel_scope.cancel()
-    return measurement
+    return phases.measurement()
 
 
 async def _broadcast(manager: ConnectionManager, texts: list[tuple[int, bytes]], pause: float) -> None:  # noqa: ASYNC910  (there is a message)

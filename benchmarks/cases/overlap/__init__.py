@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ...harness import Case, Contender, Metric
+from ...case import Case, Contender, Metric
 
 _WHAT: Final = {
     "path": "path pauses 16 to 30 s",

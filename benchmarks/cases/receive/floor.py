@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -10,6 +11,7 @@ from trio_signal._wire import Frame
 
 from ...contender import Gateway, Item, Measurement, Params, Stopwatch, Work
 from ...traffic import ACCOUNT
+from .orders import Orders
 
 _READ: Final = 64 * 1024
 
@@ -19,28 +21,23 @@ _decode: Final = msgspec.json.Decoder(Frame).decode
 def run(gateway: Gateway, params: Params) -> Measurement:
     """Take the messages from the socket."""
     items: list[Item] = []
-    warm, count = params["warm"], params["count"]
-    gateway.order("prepare", warm + count)
+    orders, watch = Orders(gateway, params), Stopwatch()
     with socket.create_connection((gateway.host, gateway.port)) as sock:
         frames = _frames(sock, _shake_hands(sock))
-        gateway.order("blast", warm)
-        _take(frames, items, warm)
-        watch = Stopwatch()
-        gateway.order("blast", count)
-        _take(frames, items, warm + count)
-        watch.stop()
-    return Measurement(watch.figures(count), Work.of(items))
+        for count in orders:
+            watch.start()
+            _take(frames, items, count)
+            watch.stop()
+    return Measurement(watch.figures(params["count"]), Work.of(items))
 
 
-def _take(frames: Iterator[bytes], items: list[Item], until: int) -> None:
-    for frame in frames:
+def _take(frames: Iterator[bytes], items: list[Item], count: int) -> None:
+    for frame in islice(frames, count):
         envelope = _decode(frame).envelope
         if envelope is None or (data := envelope.data_message) is None:
             raise ValueError("not a message")
         group = data.group_info
         items.append((data.timestamp, envelope.source_number, group.id if group else None, data.message))
-        if len(items) == until:
-            return
 
 
 def _shake_hands(sock: socket.socket) -> bytes:

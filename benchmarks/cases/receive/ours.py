@@ -6,6 +6,7 @@ from trio_signal import ConnectionState, EventStream, MessageStream, ReceivedMes
 
 from ...contender import Gateway, Item, Measurement, Params, Stopwatch, Work
 from ...traffic import ACCOUNT
+from .orders import Orders
 
 
 def receive_messages(gateway: Gateway, params: Params) -> Measurement:
@@ -20,18 +21,15 @@ def events(gateway: Gateway, params: Params) -> Measurement:
 
 async def _receive_messages(gateway: Gateway, params: Params) -> Measurement:
     items: list[Item] = []
-    warm, count = params["warm"], params["count"]
-    gateway.order("prepare", warm + count)
+    orders, watch = Orders(gateway, params), Stopwatch()
     async with open_signal_client(gateway.url, ACCOUNT) as signal:
         await signal.wait_state(ConnectionState.CONNECTED)
         messages = signal.receive_messages()
-        gateway.order("blast", warm)
-        await _take_messages(messages, items, warm)
-        watch = Stopwatch()
-        gateway.order("blast", count)
-        await _take_messages(messages, items, warm + count)
-        watch.stop()
-    return Measurement(watch.figures(count), Work.of(items))
+        for count in orders:
+            watch.start()
+            await _take_messages(messages, items, len(items) + count)
+            watch.stop()
+    return Measurement(watch.figures(params["count"]), Work.of(items))
 
 
 async def _take_messages(messages: MessageStream, items: list[Item], until: int) -> None:
@@ -43,18 +41,15 @@ async def _take_messages(messages: MessageStream, items: list[Item], until: int)
 
 async def _events(gateway: Gateway, params: Params) -> Measurement:
     items: list[Item] = []
-    warm, count = params["warm"], params["count"]
-    gateway.order("prepare", warm + count)
+    orders, watch = Orders(gateway, params), Stopwatch()
     async with open_signal_client(gateway.url, ACCOUNT) as signal:
         await signal.wait_state(ConnectionState.CONNECTED)
         stream = signal.events()
-        gateway.order("blast", warm)
-        await _take_events(stream, items, warm)
-        watch = Stopwatch()
-        gateway.order("blast", count)
-        await _take_events(stream, items, warm + count)
-        watch.stop()
-    return Measurement(watch.figures(count), Work.of(items))
+        for count in orders:
+            watch.start()
+            await _take_events(stream, items, len(items) + count)
+            watch.stop()
+    return Measurement(watch.figures(params["count"]), Work.of(items))
 
 
 async def _take_events(stream: EventStream, items: list[Item], until: int) -> None:

@@ -5,7 +5,7 @@ import socket
 import msgspec
 
 from ...contender import Gateway, Item, Measurement, Params, Stopwatch, Work
-from ...traffic import ACCOUNT, outgoing
+from ...traffic import ACCOUNT, by_conversation, outgoing
 
 
 def run(gateway: Gateway, params: Params) -> Measurement:
@@ -20,7 +20,7 @@ def run(gateway: Gateway, params: Params) -> Measurement:
                 watch.start()
             items.append((_send(sock, recipient, text), recipient, None, text))
         watch.stop()
-    return Measurement(watch.figures(count), Work.of(items))
+    return Measurement(watch.figures(count), Work.of(by_conversation(items)))
 
 
 def _send(sock: socket.socket, recipient: str, text: str) -> int:
@@ -34,4 +34,4 @@ def _send(sock: socket.socket, recipient: str, text: str) -> int:
     head, _, answer = sock.recv(4096).partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 201 "):
         raise ConnectionError("the send was refused")
-    return int(msgspec.json.decode(answer)["timestamp"])
+    return int(msgspec.json.decode(answer)[0]["timestamp"])

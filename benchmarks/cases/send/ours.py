@@ -5,7 +5,7 @@ import trio
 from trio_signal import ConnectionState, open_signal_client
 
 from ...contender import Gateway, Item, Measurement, Params, Stopwatch, Work
-from ...traffic import ACCOUNT, outgoing
+from ...traffic import ACCOUNT, by_conversation, outgoing
 
 
 def run(gateway: Gateway, params: Params) -> Measurement:
@@ -27,4 +27,4 @@ async def _run(gateway: Gateway, params: Params) -> Measurement:
             sent = await message.wait()
             items.append((sent.timestamp, recipient, None, text))
         watch.stop()
-    return Measurement(watch.figures(count), Work.of(items))
+    return Measurement(watch.figures(count), Work.of(by_conversation(items)))

@@ -4,7 +4,7 @@ import httpx
 import trio
 
 from ...contender import Gateway, Item, Measurement, Params, Stopwatch, Work
-from ...traffic import ACCOUNT, outgoing
+from ...traffic import ACCOUNT, by_conversation, outgoing
 
 
 def run(gateway: Gateway, params: Params) -> Measurement:
@@ -23,6 +23,6 @@ async def _run(gateway: Gateway, params: Params) -> Measurement:
             body = {"number": ACCOUNT, "recipients": [recipient], "message": text}
             response = await client.post(f"{gateway.url}/v2/send", json=body)
             response.raise_for_status()
-            items.append((int(response.json()["timestamp"]), recipient, None, text))
+            items.append((int(response.json()[0]["timestamp"]), recipient, None, text))
         watch.stop()
-    return Measurement(watch.figures(count), Work.of(items))
+    return Measurement(watch.figures(count), Work.of(by_conversation(items)))

@@ -1,0 +1,95 @@
+"""The cases' work for those on asyncio, who bring only what it is done with. Standard library only."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from ..contender import Gateway, Item, Measurement, Params, Stopwatch, Work
+from ..traffic import by_conversation, outgoing, outgoing_to
+
+#: Sends this text to this recipient and returns the timestamp that the gateway gave it.
+Send = Callable[[str, str], Awaitable[int]]
+
+
+class Intake:
+    """What a handler has taken, in order.
+
+    Attributes:
+        watch: it is stopped by what completes what is waited for.
+        items: what was taken.
+    """
+
+    def __init__(self) -> None:
+        self.watch: Final = Stopwatch()
+        self.items: Final[list[Item]] = []
+        self._wanted = 0
+        self._reached: Final = asyncio.Event()
+
+    def take(self, item: Item) -> None:
+        """Note what was handled."""
+        self.items.append(item)
+        if len(self.items) == self._wanted:
+            self.watch.stop()
+            self._reached.set()
+
+    def expect(self, count: int) -> None:
+        """Say how many more are to come, before they are ordered."""
+        self._wanted += count
+        self._reached.clear()
+
+    async def complete(self) -> None:
+        """Wait until all that is expected was taken."""
+        await self._reached.wait()
+
+
+async def receive(gateway: Gateway, params: Params, intake: Intake) -> Measurement:
+    """Have the prepared messages written, all at once or paced, to a peer that has been started."""
+    order, *interval = ("pace", params["interval"]) if "interval" in params else ("blast",)
+    for count in (params["warm"], params["count"]):
+        intake.expect(count)
+        intake.watch.start()
+        gateway.order(str(order), count, *map(int, interval))
+        await intake.complete()
+    return Measurement(intake.watch.figures(params["count"]), Work.of(intake.items))
+
+
+async def converse(gateway: Gateway, params: Params, intake: Intake) -> Measurement:
+    """Have the conversations led with a peer that has been started and takes what it has answered."""
+    people = params["people"]
+    for each in (params["warm"], params["each"]):
+        intake.expect(people * each)
+        intake.watch.start()
+        gateway.order("converse", each)
+        await intake.complete()
+    figures = intake.watch.figures(people * params["each"])
+    return Measurement(figures, Work.of(by_conversation(intake.items)))
+
+
+async def send_one_by_one(send: Send, params: Params) -> Measurement:
+    """Send one message after the other."""
+    items: list[Item] = []
+    watch = Stopwatch()
+    for number, (recipient, text) in enumerate(outgoing(params["warm"] + params["count"])):
+        if number == params["warm"]:
+            watch.start()
+        items.append((await send(recipient, text), recipient, None, text))
+    watch.stop()
+    return Measurement(watch.figures(params["count"]), Work.of(by_conversation(items)))  # noqa: ASYNC910
+
+
+async def send_at_once(send: Send, params: Params) -> Measurement:
+    """Send to many people at once, to each one message after the other."""
+    items: list[Item] = []
+
+    async def send_to_one(messages: list[tuple[str, str]]) -> None:  # noqa: ASYNC910
+        for recipient, text in messages:
+            items.append((await send(recipient, text), recipient, None, text))
+
+    watch = Stopwatch()
+    people, warm = params["people"], params["warm"]
+    to_each = outgoing_to(people, warm + params["each"])
+    await asyncio.gather(*(send_to_one(messages[:warm]) for messages in to_each))
+    watch.start()
+    await asyncio.gather(*(send_to_one(messages[warm:]) for messages in to_each))
+    watch.stop()
+    return Measurement(watch.figures(people * params["each"]), Work.of(by_conversation(items)))
