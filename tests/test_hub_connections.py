@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -50,11 +50,17 @@ class Shelf:
     def queued_bytes(self) -> int:
         return sum(map(len, self.frames))
 
-    def push(self, frame: bytes) -> bool:
+    def write(self, data: bytes) -> int:
         if len(self.frames) >= self.room:
-            return False
-        self.frames.append(frame)
-        return True
+            return 0
+        self.frames.append(data)
+        return len(data)
+
+    def keep(self, frames: Sequence[bytes], taken: int) -> bool:
+        return taken == sum(map(len, frames))
+
+    def push(self, frame: bytes) -> bool:
+        return self.keep([frame], self.write(frame))
 
     def end(self, code: int, reason: str, *, flush: bool = True) -> None:
         assert self.ending is None
@@ -71,9 +77,10 @@ class Client:
         epoch: str | None = None,
         *,
         room: int = 1_000_000,
+        kind: type[Shelf] = Shelf,
     ) -> None:
         self.manager = manager
-        self.shelf = Shelf(room)
+        self.shelf = kind(room)
         self.connection = manager.connect(
             self.shelf,
             subject="somebody",
@@ -168,11 +175,11 @@ def test_all_clients_get_the_very_same_bytes_object() -> None:
 @pytest.mark.contract("H1")
 def test_a_message_is_numbered_and_stored_before_anybody_is_handed_it() -> None:
     class Asking(Shelf):
-        def push(self, frame: bytes) -> bool:
-            if b'"message"' in frame:
+        def write(self, data: bytes) -> int:
+            if b'"message"' in data:
                 page = manager.get_messages_since(0)
-                seen.append((page.head, [entry.body for entry in page.messages][-1] in frame))
-            return super().push(frame)
+                seen.append((page.head, [entry.body for entry in page.messages][-1] in data))
+            return super().write(data)
 
     seen: list[tuple[int, bool]] = []
     manager = manager_of()
@@ -579,3 +586,85 @@ def test_delivered_counts_what_was_handed_over_live_and_in_pages() -> None:
 def test_a_connection_shows_its_id_and_nothing_else() -> None:
     connection = Client(manager_of()).connection
     assert repr(connection) == f"<Connection {connection.id}>"
+
+
+# --- what waits together is written together ---
+
+
+@pytest.mark.contract("H1", "H8")
+def test_what_comes_at_once_is_one_write_for_each_client() -> None:
+    manager = manager_of()
+    clients = [Client(manager) for _ in range(3)]
+    with manager.one_write():
+        tell(manager, 5)
+        assert manager.log.head == 5
+    tell(manager)
+    for client in clients:
+        assert client.numbers == [1, 2, 3, 4, 5, 6]
+        assert len(client.shelf.frames) == 3, "hello, five messages, one message"
+    assert clients[0].shelf.frames[1] is clients[1].shelf.frames[1], "encoded once"
+    assert manager.delivered == 18
+
+
+@pytest.mark.contract("H1")
+def test_what_was_numbered_is_handed_out_even_if_the_rest_fails() -> None:
+    manager = manager_of()
+    client = Client(manager)
+    with pytest.raises(ZeroDivisionError), manager.one_write():
+        tell(manager, 2)
+        raise ZeroDivisionError
+    with manager.one_write():
+        pass
+    tell(manager)
+    assert client.numbers == [1, 2, 3]
+
+
+@pytest.mark.contract("H7")
+def test_who_has_no_room_for_all_that_comes_at_once_is_sent_away() -> None:
+    slow: list[Connection] = []
+    manager = manager_of(on_slow=slow.append)
+    clients = [Client(manager), Client(manager, room=1), Client(manager)]
+    with manager.one_write():
+        tell(manager, 5)
+    assert slow == [clients[1].connection]
+    assert clients[1].shelf.ending is not None
+    assert [client.numbers for client in clients] == [[1, 2, 3, 4, 5], [], [1, 2, 3, 4, 5]]
+    assert manager.delivered == 10
+
+
+@pytest.mark.contract("H7")
+def test_a_broken_connection_hinders_no_other() -> None:
+    class Broken(Shelf):
+        def write(self, data: bytes) -> int:
+            if b'"message"' in data:
+                raise ConnectionResetError
+            return super().write(data)
+
+    class Full(Shelf):
+        def write(self, data: bytes) -> int:
+            if b'"message"' in data:
+                raise BlockingIOError
+            return super().write(data)
+
+        def keep(self, frames: Sequence[bytes], taken: int) -> bool:
+            self.frames += frames if taken == 0 else []
+            return True
+
+    manager = manager_of()
+    before, broken, full, behind = [Client(manager, kind=kind) for kind in (Shelf, Broken, Full, Shelf)]
+    tell(manager, 2)
+    assert before.numbers == full.numbers == behind.numbers == [1, 2]
+    assert broken.numbers == []
+    assert broken.shelf.ending is None, "its reader learns of it"
+
+
+@pytest.mark.contract("H2")
+def test_heartbeats_may_be_told_to_some_and_to_nobody_who_has_gone() -> None:
+    manager = manager_of()
+    live, gone, behind = Client(manager), Client(manager), Client(manager, since=0)
+    manager.disconnect(gone.connection)
+    told = [len(client.shelf.frames) for client in (live, gone, behind)]
+    assert manager.heartbeat(PING, among=[live.connection, gone.connection]) == 1
+    assert manager.heartbeat(PING, among=[behind.connection, gone.connection]) == 0
+    after = [len(client.shelf.frames) for client in (live, gone, behind)]
+    assert [now - before for now, before in zip(after, told, strict=True)] == [1, 0, 1]

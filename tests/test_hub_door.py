@@ -1,8 +1,10 @@
 """Who gets in: how many at once, TLS, and that nobody's trouble becomes another's."""
 
 import logging
+import socket
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -257,7 +259,7 @@ async def test_everything_works_over_tls(
         for _ in range(3):
             recovered = (await visitor.ask("/websocket/messages?since=300")).json
             assert recovered["messages"] == subscriber.got[300:]
-        await trio.sleep(40)
+        await trio.sleep(45)
         assert len(subscriber.beats) >= 2
         scene.hub.shutdown()
         await subscriber.ended.wait()
@@ -346,6 +348,16 @@ async def test_where_a_connection_comes_from_is_in_the_figures() -> None:
         assert [figures.remote for figures in scene.hub.statistics()] == ["127.0.0.1"]
         assert scene.hub.url == f"http://127.0.0.1:{scene.hub.address[1]}"
         assert repr(scene.hub) == f"<Hub {scene.hub.url}>"
+
+
+async def test_nobody_has_an_address_on_a_unix_socket(tmp_path: Path) -> None:
+    place = str(tmp_path / "hub")
+    server = trio.socket.socket(socket.AF_UNIX)
+    await server.bind(place)
+    server.listen()
+    async with open_real_hub(listeners=[trio.SocketListener(server)]) as scene:
+        await scene.subscribe(stream=await trio.open_unix_socket(place))
+        assert [figures.remote for figures in scene.hub.statistics()] == ["local"]
 
 
 async def test_nothing_is_logged_of_ordinary_ends(

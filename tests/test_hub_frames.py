@@ -653,10 +653,10 @@ def test_a_heartbeat_interval_is_believed_within_reason(told: float, believed: f
     assert reader.heartbeat_interval == believed
 
 
-def test_a_hub_that_tells_no_interval_beats_every_fifteen_seconds() -> None:
+def test_a_hub_that_tells_no_interval_beats_every_twenty_seconds() -> None:
     reader = HubFrames(None)
     reader.read(hello(1), NOW)
-    assert reader.heartbeat_interval == 15
+    assert reader.heartbeat_interval == 20
 
 
 # --- What is too large, and how a link ends. ---

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -46,6 +47,7 @@ from tests.scene import (
     wait_done,
     wall_ms,
 )
+from tests.stores import KilledStore
 from trio_signal import (
     AnswerError,
     Backoff,
@@ -336,8 +338,11 @@ async def test_base_path_headers_and_token_are_on_every_request(autojump_clock: 
 
 
 @pytest.mark.contract("R1", "R5")
-async def test_messages_come_in_order_and_the_cursor_follows_what_is_taken(autojump_clock: MockClock) -> None:
-    async with scripted(says(hello(7), message(8), message(9), message(10))) as hub, hub.client() as signal:
+async def test_messages_come_in_order_and_the_cursor_follows_what_is_taken(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    script, store = says(hello(7), message(8), message(9), message(10)), KilledStore(tmp_path).store
+    async with scripted(script) as hub, hub.client(store=store) as signal:
         await signal.wait_state(CONNECTED)
         await settled()
         places = [saved(signal.cursor).sequence]

@@ -31,7 +31,7 @@ from tests.scene import closing_within, living_tasks, logged, settled
 from trio_signal.testing import server_frame
 from trio_signal.testing._frames import Opcode
 
-INTERVAL: Final = 15.0
+INTERVAL: Final = 20.0
 
 #: How long the end of a connection may take once the hub has decided on it, in seconds.
 GOODBYE: Final = 2.5

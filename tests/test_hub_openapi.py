@@ -300,7 +300,7 @@ def test_the_protocol_s_examples_are_what_the_hub_says() -> None:
     )
     absence = Gap(GapReason.GATEWAY, 1_795_302_680_000, 1_795_302_699_000)
     frames = [
-        _protocol.hello(epoch, 43, 1, 15.0, "9f86d081884c7d65"),
+        _protocol.hello(epoch, 43, 1, 20.0, "9f86d081884c7d65"),
         _protocol.message(44, 1_795_302_674_123, envelope),
         _protocol.gap(45, 1_795_302_699_000, absence),
         _protocol.hole(Hole(GapReason.EXPIRED, 12, 30)),

@@ -3,7 +3,7 @@
 import gc
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -35,14 +35,11 @@ def in_memory(
     window: int = 64 * 1024,
     max_frames: int = 1000,
     max_bytes: int = 1 << 20,
-    head: bytes = b"",
     behind: bytes = b"",
 ) -> tuple[Outlet, MemoryStream]:
     """An outlet, and the client's end of its connection."""
     ours, theirs = memory_connection(window)
-    outlet = Outlet(ours, head, behind=behind, max_frames=max_frames, max_bytes=max_bytes)
-    if not head:
-        outlet.upgraded.set()
+    outlet = Outlet(ours, behind=behind, max_frames=max_frames, max_bytes=max_bytes)
     return outlet, theirs
 
 
@@ -57,7 +54,7 @@ async def on_sockets(
     server_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
     ours, theirs = (trio.socket.from_stdlib_socket(end) for end in (server_end, client_end))
     client = trio.SocketStream(theirs)
-    outlet = Outlet(trio.SocketStream(ours), b"", max_frames=max_frames, max_bytes=max_bytes)
+    outlet = Outlet(trio.SocketStream(ours), max_frames=max_frames, max_bytes=max_bytes)
     try:
         yield outlet, client
     finally:
@@ -88,7 +85,7 @@ async def test_what_is_pushed_leaves_in_order_once_it_is_flushed(autojump_clock:
     outlet, client = in_memory()
     frames = numbered(300)
     assert all(outlet.push(frame) for frame in frames)
-    assert outlet.wake.is_set()
+    assert outlet.has_work
     assert outlet.queued == 300
     assert outlet.queued_bytes == sum(map(len, frames))
     async with trio.open_nursery() as nursery:
@@ -136,7 +133,7 @@ async def test_nothing_is_queued_for_nothing() -> None:
     outlet, _ = in_memory()
     outlet.put(b"")
     assert outlet.queued == 0
-    assert not outlet.wake.is_set()
+    assert not outlet.has_work
 
 
 async def test_writes_are_joined_up_to_a_bound(autojump_clock: MockClock) -> None:
@@ -149,7 +146,7 @@ async def test_writes_are_joined_up_to_a_bound(autojump_clock: MockClock) -> Non
 
     ours, _ = memory_connection(1 << 20)
     noting = Noting(ours._incoming, ours._outgoing)
-    outlet = Outlet(noting, b"", max_frames=1000, max_bytes=1 << 20)
+    outlet = Outlet(noting, max_frames=1000, max_bytes=1 << 20)
     for size in (200_000, 60_000, 5_000, 600, *[1_000] * 50):
         outlet.push(b"x" * size)
     await outlet.flush()
@@ -180,12 +177,8 @@ async def test_a_large_frame_may_take_its_time_as_long_as_it_goes_on(autojump_cl
 @pytest.mark.contract("H7")
 async def test_who_sends_waits_for_what_was_before_it_and_for_no_more(autojump_clock: MockClock) -> None:
     outlet, client = in_memory(window=1024)
-    pong = text_frame(b"pong")
-    done: list[float] = []
-
-    async def answer_a_ping() -> None:
-        await outlet.send_all(pong)
-        done.append(trio.current_time())
+    for _ in range(5):
+        outlet.push(KIB)
 
     async def read_steadily() -> None:
         while True:
@@ -194,34 +187,38 @@ async def test_who_sends_waits_for_what_was_before_it_and_for_no_more(autojump_c
             # There is always more behind it, as for a live client that reads no faster than messages come.
             outlet.push(KIB)
 
-    for _ in range(5):
-        outlet.push(KIB)
-    with trio.move_on_after(60) as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read_steadily)
-            await settled()
-            nursery.start_soon(answer_a_ping)
-            while True:
-                outlet.wake = trio.Event()
-                await outlet.flush()
-                await outlet.wake.wait()
-    assert scope.cancelled_caught
-    assert done
-    assert done[0] < 20
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_steadily)
+        await outlet.send_all(text_frame(b"last words"))
+        assert 3 < trio.current_time() < 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_asked_last_is_told_of_work(autojump_clock: MockClock) -> None:
+    outlet, client = in_memory()
+    told: list[str] = []
+    outlet.call_on_work(lambda: told.append("first"))
+    assert told == []
+    outlet.call_on_work(lambda: told.append("second"))
+    assert outlet.push(SMALL)
+    assert told == ["second"]
+    outlet.call_on_work(lambda: told.append("third"))
+    assert told == ["second", "third"], "there is some already"
+    await outlet.flush()
+    assert not outlet.has_work
+    outlet.call_on_work(lambda: told.append("fourth"))
+    assert await client.receive_some() == SMALL
+    outlet.end(1012, "going down")
+    assert told == ["second", "third", "fourth"]
 
 
 # --- the receiving side ---
 
 
 @pytest.mark.contract("H7")
-async def test_what_was_read_before_is_given_out_in_its_time(autojump_clock: MockClock) -> None:
-    outlet, client = in_memory(head=b"GET / ...", behind=b"behind")
+async def test_what_was_read_before_is_given_out_first(autojump_clock: MockClock) -> None:
+    outlet, client = in_memory(behind=b"behind")
     await client.send_all(b"more")
-    assert await outlet.receive_some(2) == b"GET / ..."
-    with trio.move_on_after(5) as scope:
-        await outlet.receive_some()
-    assert scope.cancelled_caught, "nothing more before the upgrade was answered"
-    outlet.upgraded.set()
     assert await outlet.receive_some() == b"behind"
     assert await outlet.receive_some() == b"more"
     await client.aclose()
@@ -229,14 +226,22 @@ async def test_what_was_read_before_is_given_out_in_its_time(autojump_clock: Moc
 
 
 @pytest.mark.contract("H7")
+async def test_cancelling_who_reads_loses_nothing_of_what_was_read_before() -> None:
+    outlet, _ = in_memory(behind=b"behind")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await outlet.receive_some()
+    assert scope.cancelled_caught
+    with trio.fail_after(5):
+        assert await outlet.receive_some() == b"behind"
+
+
+@pytest.mark.contract("H7")
 async def test_any_byte_counts_as_life(autojump_clock: MockClock) -> None:
-    outlet, client = in_memory(head=b"replayed")
-    outlet.upgraded.set()
+    outlet, client = in_memory()
     start = trio.current_time()
-    await trio.sleep(5)
-    await outlet.receive_some()
-    assert outlet.last_received == start, "what came before tells nothing about now"
-    await trio.sleep(5)
+    assert outlet.last_received == start
+    await trio.sleep(10)
     await client.send_all(b"x")
     await outlet.receive_some()
     assert outlet.last_received == start + 10
@@ -251,11 +256,27 @@ async def test_who_sends_more_than_any_client_needs_to_is_not_listened_to_any_mo
     taken = 0
     with trio.move_on_after(5) as scope:
         while True:
-            taken += len(await outlet.receive_some(1000))
+            taken += len(await outlet.receive_some())
     assert scope.cancelled_caught
     assert 15_000 <= taken <= 17_000
     assert outlet.abusive
     assert outlet.ending == (1008, "more than any client needs to send")
+
+
+@pytest.mark.contract("H7")
+async def test_who_sent_too_much_stays_abusive_while_the_allowance_grows(autojump_clock: MockClock) -> None:
+    outlet, client = in_memory()
+    await client.send_all(b"x" * 16_400)
+    for wait in (0, 1):
+        await trio.sleep(wait)
+        with trio.move_on_after(0.1):
+            while True:
+                await outlet.receive_some()
+        await client.send_all(b"a close frame")
+    with trio.move_on_after(0.1) as scope:
+        await outlet.receive_some()
+    assert scope.cancelled_caught
+    assert outlet.abusive
 
 
 @pytest.mark.contract("H7")
@@ -275,7 +296,7 @@ async def test_the_allowance_is_not_saved_up(autojump_clock: MockClock) -> None:
     await client.send_all(b"x" * 17_000)
     with trio.move_on_after(5):
         while True:
-            await outlet.receive_some(1000)
+            await outlet.receive_some()
     assert outlet.abusive
 
 
@@ -336,10 +357,9 @@ async def test_the_end_can_give_up_what_is_queued() -> None:
     outlet, _ = in_memory()
     outlet.push(KIB)
     outlet.push(KIB)
-    outlet.wake = trio.Event()
     outlet.end(4008, "too slow", flush=False)
     assert (outlet.queued, outlet.queued_bytes) == (0, 0)
-    assert outlet.wake.is_set()
+    assert outlet.has_work
 
 
 async def test_cancelling_a_flush_closes_a_stream_of_which_nobody_knows_what_has_left(
@@ -374,18 +394,13 @@ async def test_after_closing_nothing_is_written_and_nothing_fails(autojump_clock
 
 async def test_closing_wakes_who_waits_and_is_done_even_if_cancelled(autojump_clock: MockClock) -> None:
     outlet, client = in_memory()
+    woken = trio.Event()
+    outlet.call_on_work(woken.set)
     with trio.CancelScope() as scope:
         scope.cancel()
         await outlet.aclose()
-    assert outlet.wake.is_set()
+    assert woken.is_set()
     assert await client.receive_some() == b""
-
-
-async def test_to_wait_until_it_can_send_is_to_flush(autojump_clock: MockClock) -> None:
-    outlet, _ = in_memory()
-    outlet.push(KIB)
-    await outlet.wait_send_all_might_not_block()
-    assert outlet.queued == 0
 
 
 # --- on sockets: written to without waiting ---
@@ -396,7 +411,7 @@ async def test_a_plain_socket_is_written_to_at_once() -> None:
     async with on_sockets() as (outlet, client):
         assert outlet.push(KIB)
         assert outlet.queued == 0
-        assert not outlet.wake.is_set()
+        assert not outlet.has_work
         assert await client.receive_some() == KIB
 
 
@@ -407,6 +422,48 @@ async def fill(outlet: Outlet, *, size: int = 5000, behind: int = 10) -> list[by
         frames.append(text_frame(b"%d." % len(frames) + b"x" * size))
         assert outlet.push(frames[-1])
     return frames
+
+
+@pytest.mark.contract("H7")
+async def test_nothing_is_written_at_once_while_something_is_queued() -> None:
+    async with on_sockets() as (outlet, client):
+        frames = await fill(outlet)
+        assert outlet.write(SMALL) == 0
+        received = bytearray(await client.receive_some(1 << 20))
+        assert outlet.write(SMALL) == 0, "whatever the socket would take by now"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_all, client, received)
+            await outlet.flush()
+            await until(lambda: len(received) == sum(map(len, frames)))
+            assert outlet.write(SMALL) == len(SMALL)
+            await outlet.aclose()
+        assert bytes(received) == b"".join([*frames, SMALL])
+        assert outlet.write(SMALL) == len(SMALL), "what comes now is nobody's trouble"
+
+
+@pytest.mark.contract("H7", "H8")
+async def test_what_was_joined_is_queued_frame_by_frame_from_where_it_was_cut() -> None:
+    async with on_sockets() as (outlet, client):
+        frames = numbered(3, 1000)
+        joined = b"".join(frames)
+        taken = outlet.write(joined[:1500])
+        assert outlet.keep(frames, taken)
+        assert outlet.queued == 2
+        assert outlet.queued_bytes == len(joined) - 1500
+        received = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_all, client, received)
+            await outlet.flush()
+            await outlet.aclose()
+        assert bytes(received) == joined
+
+
+@pytest.mark.contract("H7")
+@pytest.mark.parametrize(("frames", "size"), [(3, 1 << 20), (1000, 3 * 1024)])
+async def test_what_was_joined_has_the_same_bounds(frames: int, size: int) -> None:
+    for taken, fits in [(0, False), (999, False), (1024, True), (1500, True), (4096, True)]:
+        outlet, _ = in_memory(max_frames=frames, max_bytes=size)
+        assert outlet.keep([KIB] * 4, taken) is fits
 
 
 @pytest.mark.contract("H7")
@@ -430,9 +487,10 @@ async def test_control_frames_wait_behind_what_is_queued() -> None:
     async with on_sockets() as (outlet, client):
         frames = await fill(outlet)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(outlet.send_all, b"\x8a\x00")
-            nursery.start_soon(outlet.send_all, b"\x8a\x01x")
-            await until(lambda: outlet.queued == 12)
+            outlet.put(b"\x8a\x00")
+            outlet.put(b"\x8a\x01x")
+            assert outlet.queued == 12
+            nursery.start_soon(outlet.flush)
             received = bytearray()
             nursery.start_soon(read_all, client, received)
             await until(lambda: outlet.queued == 0)
@@ -507,6 +565,36 @@ async def test_a_full_socket_is_given_up_after_30_s_without_progress(mock_clock:
                         await trio.lowlevel.checkpoint()
                 await settled()
                 mock_clock.jump(31)
+
+
+class Thief(trio.abc.Instrument):
+    """Takes what has come just before the task that was woken for it."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.victim = trio.lowlevel.current_task()
+        self.socket = outlet._socket
+        self.stolen = b""
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.victim and not self.stolen and self.socket is not None:
+            with suppress(BlockingIOError):
+                self.stolen = self.socket.recv(1)
+
+
+async def test_who_is_woken_for_nothing_goes_on_waiting() -> None:
+    async with on_sockets() as (outlet, client), trio.open_nursery() as nursery:
+        thief = Thief(outlet)
+
+        async def talk() -> None:
+            await client.send_all(b"x")
+            await until(lambda: thief.stolen)
+            await client.send_all(b"y")
+
+        trio.lowlevel.add_instrument(thief)
+        nursery.start_soon(talk)
+        assert await outlet.receive_some() == b"y"
+        assert thief.stolen == b"x"
+        trio.lowlevel.remove_instrument(thief)
 
 
 async def test_a_client_that_is_gone_is_no_error_for_who_pushes() -> None:

@@ -11,6 +11,7 @@ import trio_websocket
 from trio.testing import MockClock
 
 from tests.hubs import (
+    Frame,
     Scene,
     Subscriber,
     Visitor,
@@ -23,7 +24,7 @@ from tests.hubs import (
     small_log,
     until,
 )
-from tests.scene import closing_within, logged, settled, wall_time
+from tests.scene import closing_within, living_tasks, logged, settled, wall_time
 from trio_signal.hub import MessageLog
 from trio_signal.testing._frames import Opcode
 
@@ -391,6 +392,20 @@ async def test_a_token_ends_for_who_still_catches_up_too(autojump_clock: MockClo
         assert scene.hub.counters.closed_expired == 1
 
 
+@pytest.mark.contract("H9", "H10")
+async def test_a_grace_that_is_over_during_the_goodbye_changes_nothing(autojump_clock: MockClock) -> None:
+    async with open_hub(limits=limits(heartbeat_interval=3600)) as scene:
+        visitor = await scene.visit(token=scene.token(ttl=10), window=512)
+        await visitor.open()
+        await trio.sleep(10 + 25 - 0.5)
+        scene.tell(100)
+        await settled()
+        scene.hub.shutdown()
+        with closing_within(2.5):
+            await scene.finished.wait()
+        assert scene.hub.counters.closed_expired == 0
+
+
 # --- slow clients (H7) ---
 
 
@@ -464,6 +479,93 @@ async def test_on_a_socket_of_the_kernels_a_slow_client_can_parse_all_up_to_its_
         again = await scene.subscribe(f"/websocket?since={have}")
         await again.wait_for(scene.hub.log.head - have)
         assert again.numbers == list(range(have + 1, scene.hub.log.head + 1))
+
+
+# --- idle and busy, on sockets of the kernel's ---
+
+
+async def test_an_idle_client_is_one_task(mock_clock: MockClock) -> None:
+    async with open_real_hub() as scene:
+        await settled()
+        before = living_tasks()
+        visitors = [await scene.visit() for _ in range(10)]
+        for visitor in visitors:
+            await visitor.open()
+        await until(lambda: living_tasks() == before + 10)
+        for _ in range(3):
+            scene.tell()
+            for visitor in visitors:
+                await visitor.write(masked(b"", Opcode.PONG), masked(b"!", Opcode.PING))
+                assert (await visitor.told())["sequence_number"] == scene.hub.log.head
+                pong = await visitor.frame()
+                assert pong == Frame(Opcode.PONG, b"!")
+        await settled()
+        assert living_tasks() == before + 10
+
+
+@pytest.mark.contract("H1", "H7")
+async def test_who_could_not_take_it_all_is_idle_again_when_it_has(mock_clock: MockClock) -> None:
+    async with open_real_hub(limits=limits(max_queue=100_000, max_queue_bytes=1 << 30)) as scene:
+        visitor = await scene.visit()
+        await visitor.open()
+        await settled()
+        before, reached = living_tasks(), 0
+        for _ in range(3):
+            while not scene.hub.statistics()[0].queued:
+                scene.hub.connections.broadcast(b'"%b"' % (b"x" * 100_000))
+            await visitor.write(masked(b"while it is busy", Opcode.PING))
+            scene.tell(3)
+            await until(lambda: living_tasks() > before)
+            pongs = 0
+            while reached < scene.hub.log.head or not pongs:
+                frame = await visitor.frame()
+                assert frame is not None
+                if frame.opcode is Opcode.PONG:
+                    pongs += 1
+                else:
+                    reached += 1
+                    assert frame.json["sequence_number"] == reached
+            await until(lambda: living_tasks() == before)
+            [reached] = scene.tell()
+            assert (await visitor.told())["sequence_number"] == reached
+        assert scene.hub.statistics()[0].queued_bytes == 0
+
+
+@pytest.mark.contract("H9")
+async def test_a_token_ends_for_who_is_idle(mock_clock: MockClock) -> None:
+    async with open_real_hub(limits=limits(heartbeat_interval=3600)) as scene:
+        subscriber = await scene.subscribe(token=scene.token(ttl=10))
+        await settled()
+        mock_clock.jump(12)
+        await until(lambda: subscriber.got)
+        assert subscriber.got == [{"type": "token_expiring", "expires_in": 25}]
+        scene.tell()
+        await subscriber.wait_for(1)
+        await settled()
+        mock_clock.jump(25)
+        await subscriber.ended.wait()
+        assert subscriber.code == 4001
+        assert scene.hub.counters.closed_expired == 1
+
+
+@pytest.mark.contract("H2", "H7")
+async def test_a_client_catches_up_at_its_own_pace_and_is_live_then(mock_clock: MockClock) -> None:
+    async with open_real_hub(log=small_log(max_messages=1000)) as scene:
+        await settled()
+        before = living_tasks()
+        for _ in range(400):
+            scene.hub.connections.broadcast(LARGE)
+        visitor = await scene.visit()
+        await visitor.open("/websocket?since=0")
+        await settled()
+        [connection] = scene.hub.connections.connections
+        assert [connection.is_live] == [False], "12 MB do not fit into a socket"
+        for number in range(1, 401):
+            assert (await visitor.told())["sequence_number"] == number
+        await until(lambda: living_tasks() == before + 1)
+        assert [connection.is_live] == [True]
+        scene.tell()
+        assert (await visitor.told())["sequence_number"] == 401
 
 
 # --- goodbye (H10) ---
@@ -658,6 +760,28 @@ async def test_bytes_right_behind_the_upgrade_are_frames(autojump_clock: MockClo
             if frame.opcode is Opcode.PONG:
                 pongs.append(frame.payload)
         assert pongs == [b"%d" % number for number in range(count)]
+
+
+@pytest.mark.contract("H7")
+@pytest.mark.parametrize("resets", [False, True])
+async def test_who_does_not_take_the_handshakes_answer_is_ended(
+    autojump_clock: MockClock, resets: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_hub() as scene:
+        await settled()
+        before, start = living_tasks(), trio.current_time()
+        visitor = await scene.visit(window=10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(visitor.write, visitor.handshake())
+            await settled()
+            assert living_tasks() > before
+            if resets:
+                visitor.vanish(reset=True)
+            while living_tasks() > before:  # noqa: ASYNC110  (nothing tells when a task has ended)
+                await trio.sleep(0.1)
+        assert trio.current_time() - start == pytest.approx(0 if resets else 10, abs=0.2)
+        assert scene.hub.counters.websockets_opened == 0
+    assert logged(caplog.records, logging.WARNING) == []
 
 
 async def test_the_wall_clock_of_the_messages_is_the_hubs(autojump_clock: MockClock) -> None:

@@ -485,6 +485,33 @@ async def test_two_hubs_do_not_share_one_log(autojump_clock: MockClock, path: Pa
             assert live.numbers == [1, 2]
 
 
+@pytest.mark.contract("H1", "H8")
+async def test_what_came_to_the_disk_together_is_written_together(
+    autojump_clock: MockClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    async with open_gateway() as gateway, open_store_hub(gateway, path, disk) as scene:
+        live = await scene.subscribe()
+        writes = list[int]()
+        manager, write_all = scene.hub.connections, scene.hub.connections._write_all
+
+        def note(frames: list[bytes]) -> None:
+            writes.append(len(frames))
+            write_all(frames)
+
+        monkeypatch.setattr(manager, "_write_all", note)
+        disk.hold()
+        for number in range(100):
+            gateway.deliver(text=str(number))
+        await settled()
+        assert writes == []
+        disk.go()
+        await got(live, 100)
+        assert live.numbers == list(range(1, 101))
+        assert sum(writes) == 100
+        assert len(writes) < 10
+
+
 @pytest.mark.contract("D2")
 async def test_who_broadcasts_while_the_disk_is_full_is_told_why(
     autojump_clock: MockClock, path: Path

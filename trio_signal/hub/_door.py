@@ -1,9 +1,11 @@
 """Who gets in: TLS, how many at once, and that nobody's trouble becomes another's."""
 
 import logging
+import math
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import trio
@@ -11,6 +13,9 @@ import trio
 from ._status import HubCounters
 
 _logger: Final = logging.getLogger("trio_signal.hub")
+
+#: No peer has less time to say something, in seconds.
+LEAST_PATIENCE: Final = 10.0
 
 #: How long a TLS handshake may take, in seconds.
 _TLS_HANDSHAKE: Final = 10.0
@@ -22,12 +27,17 @@ class Visit:
     Attributes:
         remote: the address it comes from.
         scope: cancels it.
+        due: when the peer must have said something, on Trio's clock; infinite while there is work for it.
     """
+
+    # It lasts as long as the connection, of which there may be thousands.
+    __slots__ = ("_door", "due", "remote", "scope")
 
     def __init__(self, door: "Door", remote: str) -> None:
         self._door: Final = door
         self.remote: Final = remote
         self.scope: Final = trio.CancelScope()
+        self.due = math.inf
 
     def admit(self) -> bool:
         """Count as admitted from now on; False if there are too many of those."""
@@ -76,6 +86,22 @@ class Door:
     async def accept(self, listeners: Sequence[trio.abc.Listener[Any]], nursery: trio.Nursery) -> None:
         """Take connections until cancelled; each is served by a task in the nursery."""
         await trio.serve_listeners(self._handle, list(listeners), handler_nursery=nursery)
+
+    async def dismiss_silent(self) -> None:
+        """End every connection whose peer says nothing for too long, until cancelled.
+
+        A time limit around each wait would cost more than to answer what comes.
+        """
+        while True:
+            now = trio.current_time()
+            visits = [*chain(self._pending, self._admitted)]
+            for visit in visits:
+                if visit.due <= now:
+                    visit.due = math.inf
+                    visit.scope.cancel(reason="its peer said nothing for too long")
+            due = min((visit.due for visit in visits), default=math.inf)
+            # Whoever begins to wait after this look waits for so long at least.
+            await trio.sleep_until(min(due, now + LEAST_PATIENCE))
 
     def close_idle(self) -> None:
         """End every connection that nothing is being done for."""
@@ -135,8 +161,10 @@ class Door:
 def _remote(stream: trio.abc.Stream) -> str:
     if isinstance(stream, trio.SocketStream):
         try:
-            return str(stream.socket.getpeername()[0])
+            name: str | bytes | tuple[str, int] = stream.socket.getpeername()
         except OSError:
             # It is gone already, which whoever reads from it will notice.
             return "unknown"
+        # On a Unix socket nobody has an address.
+        return name[0] if isinstance(name, tuple) else "local"
     return "memory"

@@ -15,6 +15,11 @@ _KNOWN_SUBJECTS: Final = 1000
 #: How much of each body is not counted, in bytes: the number of connections bounds that.
 _UNCOUNTED: Final = 64 * 1024
 
+#: How many messages that wait are handed out together, and how many bytes of them before the last: enough
+#: that what a write costs by itself is little, and no more than a thousand clients take in a few ms.
+_BURST: Final = 64
+_BURST_BYTES: Final = 16 * 1024
+
 
 class Places:
     """Bounds how many things are done at once (contract H12), for all and for each subject.
@@ -147,3 +152,29 @@ class Share:
         """Count none of it any longer."""
         self._memory.left += self._taken
         self._taken = 0
+
+
+class Burst:
+    """Bounds what is handed out to all clients together.
+
+    Args:
+        most: how many messages there may be; never more than 64, nor much more than 16 KiB of them.
+
+    Attributes:
+        messages: how many there are.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most: Final = min(most, _BURST)
+        self._size = 0
+        self.messages = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another one may be taken."""
+        return self.messages < self._most and self._size < _BURST_BYTES
+
+    def add(self, size: int) -> None:
+        """Count another one, of so many bytes."""
+        self.messages += 1
+        self._size += size

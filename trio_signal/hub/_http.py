@@ -13,32 +13,23 @@ does not take our answer                          30 s after the last 64 KiB it 
 does not close after our last answer              2 s of silence, 5 s in all
 ================================================  =============================================
 
-The head is cut off the stream here, so that its very bytes can be replayed to whoever
-takes over an upgraded connection. h11 parses it and frames the body. Answers are ours and
-have a length, so their heads are put together without its help, which is ten times as fast.
+What a peer takes of an answer at once has no time limit and needs no turn of the scheduler; only the rest
+waits as any stream does.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
-import h11
 import trio
 
-from ._exchange import (
-    MOST_TARGET,
-    Answer,
-    HttpError,
-    Request,
-    Stream,
-    StreamBroken,
-    check_head,
-    problem,
-    read_head,
-    render_head,
-)
+from ._direct import Direct
+from ._exchange import Answer, HttpError, Request, Stream, StreamBroken, problem, render_head
+from ._framing import Chunked, Counted
 from ._pace import LEAST_RATE, PIECE, Pace, chunk, packed
+from ._request_head import MOST_TARGET, read_head
 
 __all__ = ["Answer", "HttpConnection", "HttpError", "Request", "problem"]
 
@@ -54,7 +45,11 @@ _MOST_AHEAD: Final = 64 * 1024
 
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 
-_WORDS: Final = {501: "of the transfer codings only chunked is understood"}
+
+class Watched(Protocol):
+    """What somebody ends once Trio's clock shows that it is due."""
+
+    due: float
 
 
 class HttpConnection:
@@ -64,6 +59,8 @@ class HttpConnection:
 
     Args:
         stream: the connection, TLS included.
+        watched: told when the peer must have said something, for somebody who ends the connection then; by
+            default each wait has a time limit of its own, which costs more.
         head_limit: the most bytes of a request's head.
         head_timeout: seconds for a head from its first byte, and for the first byte after connecting.
         idle_timeout: seconds between two requests.
@@ -73,6 +70,7 @@ class HttpConnection:
     def __init__(
         self,
         stream: trio.abc.Stream,
+        watched: Watched | None = None,
         *,
         head_limit: int = 16 * 1024,
         head_timeout: float = 10.0,
@@ -85,19 +83,20 @@ class HttpConnection:
         self._idle_timeout: Final = idle_timeout
         self._answer_timeout: Final = answer_timeout
         self._patience = min(head_timeout, idle_timeout)
+        self._watched: Final = watched
+        self._direct: Final = Direct(stream)
         self._buffer = bytearray()
-        # A new one for each request: what came of the next must stay out of it until that head is whole.
-        self._h11 = h11.Connection(h11.SERVER)
+        self._body: Counted | Chunked = Counted(0)
         self._length = 0
         # Until a request has come whole, and says otherwise, the connection ends with its answer.
-        self._is_head = self._is_http_11 = self._stays = self._whole = False
+        self._is_head = self._is_http_11 = self._stays = self._whole = self._waits_for_100 = False
         # After that nothing is written any more, until the next request has come.
         self._answered = False
         # Whether the peer has an answer of ours to read before the stream is closed.
         self._told = False
 
     async def next_request(self) -> Request | None:
-        """Read the head of the next request; None if the peer has closed or stays idle.
+        """Read the head of the next request; None if the peer has closed, or stays idle and is not watched.
 
         A checkpoint. Cancelling is safe: what has come of the head is kept.
 
@@ -105,18 +104,13 @@ class HttpConnection:
             HttpError: it is no request that anybody may answer otherwise (400, 408, 414, 431, 501, 505).
                 Send the answer; it ends the connection.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self._h11 = h11.Connection(h11.SERVER)
         self._is_head = self._is_http_11 = self._stays = self._whole = False
         self._answered = self._told = False
         if self._buffer:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            await trio.lowlevel.checkpoint()
         elif not await self._starts():
             return None
-        try:
-            head = await self._read_head(trio.current_time() + self._head_timeout)
-        except trio.TooSlowError:
-            raise HttpError(408, f"the request's head did not come within {self._head_timeout:g} s") from None
+        head = await self._read_head()
         self._patience = self._idle_timeout
         return self._parse(head)
 
@@ -139,34 +133,35 @@ class HttpConnection:
             HttpError: it is too large (413), too slow (408) or not framed as HTTP (400).
                 Send the answer; it ends the connection.
         """
+        await trio.lowlevel.checkpoint()
         if self._whole:
-            await trio.lowlevel.checkpoint()
             return b""
         if self._length > limit:
             raise _too_large(limit)
-        if self._h11.they_are_waiting_for_100_continue and not self._buffer:
+        if self._waits_for_100 and not self._buffer:
             await self._write([b"HTTP/1.1 100 Continue\r\n\r\n"])
         body, start = bytearray(), trio.current_time()
-        while isinstance(event := self._next_event(), h11.Data) or event is h11.NEED_DATA:
-            if isinstance(event, h11.Data):
-                if len(body) + len(event.data) > limit:
+        while not self._body.is_whole:
+            if piece := self._body.take(self._buffer):
+                if len(body) + len(piece) > limit:
                     raise _too_large(limit)
-                take(len(event.data))
-                body += event.data
+                take(len(piece))
+                body += piece
                 # A body of thousands of tiny chunks must not hold up everybody else.
                 await trio.lowlevel.checkpoint()
-            else:
-                await self._feed(start + min(timeout, _BODY_START + len(body) / LEAST_RATE))
+            elif not self._body.is_whole:
+                deadline = start + min(timeout, _BODY_START + len(body) / LEAST_RATE)
+                await self._wait_more(deadline, "body", "came too slowly")
         self._whole = True
-        self._buffer[:0] = self._h11.trailing_data[0]
-        return bytes(body)  # noqa: ASYNC910  (it has fed at least once)
+        return bytes(body)
 
     async def send(self, answer: Answer, *, close: bool = False) -> bool:
         """Send the answer to the request; return whether the connection may go on.
 
-        A checkpoint; cancelled, the connection is of no more use. It ends when the peer
-        asked for it, when the request was refused or its body not read, or when the peer is
-        gone or does not take the answer in time: :meth:`linger` then before closing the stream.
+        A checkpoint, unless the peer takes a short answer at once; reading the request was one then.
+        Cancelled, the connection is of no more use. It ends when the peer asked for it, when the
+        request was refused or its body not read, or when the peer is gone or does not take the
+        answer in time: :meth:`linger` then before closing the stream.
 
         Args:
             answer: what to send; the body is left out after HEAD.
@@ -184,9 +179,16 @@ class HttpConnection:
             self._told = await self._send_stream(answer, answer.body, close=not stays)
             return stays and self._told
         pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
-        head = render_head(answer, sum(map(len, pieces)), close=not stays)
-        self._told = await self._write([head] if self._is_head else packed(head, pieces))
-        return stays and self._told
+        size = sum(map(len, pieces))
+        head = render_head(answer, size, close=not stays)
+        if self._is_head or size <= PIECE:
+            whole = head if self._is_head else b"".join((head, *pieces))
+            # Most answers go in one step, and most of what sending may need is for the others.
+            taken = self._direct.write(whole)
+            self._told = taken == len(whole) or await self._write([whole[taken:]])
+        else:
+            self._told = await self._write(packed(head, pieces))
+        return stays and self._told  # noqa: ASYNC910
 
     async def _send_stream(self, answer: Answer, stream: Stream, *, close: bool) -> bool:
         """Send an answer whose body comes bit by bit; return False if not all of it went. A checkpoint."""
@@ -224,32 +226,37 @@ class HttpConnection:
 
     async def _more(self) -> bool:
         """Receive once into the buffer; return False at the connection's end. A checkpoint."""
-        data = b""
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            data = bytes(await self._stream.receive_some(PIECE))
+        data = await self._direct.read(PIECE)
         self._buffer += data
-        return bool(data)  # noqa: ASYNC910  (receiving is one)
+        return bool(data)
 
     async def _starts(self) -> bool:
-        """Wait for the first byte of a request."""
-        with trio.move_on_after(self._patience):
-            return await self._more()
-        return False
+        """Wait for the first byte of a request; return False if none comes. A checkpoint."""
+        due = trio.current_time() + self._patience
+        if self._watched is None:
+            with trio.CancelScope(deadline=due):
+                return await self._more()
+            return False
+        self._watched.due = due
+        has_come = await self._more()
+        self._watched.due = math.inf
+        return has_come
 
-    async def _read_head(self, deadline: float) -> bytes:
-        searched = 0
+    async def _read_head(self) -> bytes:
+        """Take the head off what has come, once it is whole. A checkpoint only where it has to wait."""
+        searched, deadline = 0, None
         while (end := _HEAD_END.search(self._buffer, max(0, searched - 2))) is None:
             if not 0x20 < self._buffer[0] < 0x7F:
                 raise HttpError(400, "this is not HTTP")
             searched = len(self._buffer)
             self._check_head_size(searched)
-            with trio.fail_at(deadline):
-                if not await self._more():
-                    raise HttpError(400, "the connection ended within the request's head")
-        self._check_head_size(end.end())
-        head = bytes(self._buffer[: end.end()])
-        del self._buffer[: len(head)]
-        return head  # noqa: ASYNC910  (next_request() has passed one)
+            deadline = deadline or trio.current_time() + self._head_timeout
+            await self._wait_more(deadline, "head", f"did not come within {self._head_timeout:g} s")
+        size = end.end()
+        self._check_head_size(size)
+        head = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return head  # noqa: ASYNC910
 
     def _check_head_size(self, size: int) -> None:
         if size <= self._head_limit:
@@ -259,55 +266,62 @@ class HttpConnection:
         raise HttpError(431, f"the request's head is over {self._head_limit} bytes")
 
     def _parse(self, head: bytes) -> Request:
-        check_head(head)
-        self._h11.receive_data(head)
-        event = self._next_event()
-        if not isinstance(event, h11.Request):
-            raise HttpError(400, "this is not HTTP")
-        request = read_head(event, head)
+        request = read_head(head)
+        headers = request.headers
         self._is_head, self._is_http_11 = request.method == "HEAD", request.http_11
         self._stays = request.keeps_alive
-        self._length = int(request.headers.get("content-length", "0"))
-        self._whole = isinstance(self._next_event(), h11.EndOfMessage)
-        if request.is_upgrade and not self._whole:
+        self._length = int(headers.get("content-length", "0"))
+        is_chunked = "transfer-encoding" in headers
+        self._whole = not (self._length or is_chunked)
+        if self._whole:
+            return request
+        if request.is_upgrade:
             raise HttpError(400, "a request for a WebSocket has no body")
+        self._body = Chunked() if is_chunked else Counted(self._length)
+        self._waits_for_100 = request.waits_to_send
         return request
 
-    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        try:
-            return self._h11.next_event()
-        except h11.RemoteProtocolError as error:
-            # Not in h11's words: they quote the request, secrets included.
-            status = error.error_status_hint
-            raise HttpError(status, _WORDS.get(status, "the request is not valid HTTP/1.1")) from None
+    async def _wait_more(self, deadline: float, part: str, slowly: str) -> None:
+        """Receive more of a part of the request. A checkpoint.
 
-    async def _feed(self, deadline: float) -> None:
-        """Give h11 more of the body. A checkpoint."""
-        if self._buffer:
-            await trio.lowlevel.checkpoint()
-        else:
-            try:
-                with trio.fail_at(deadline):
-                    await self._more()
-            except trio.TooSlowError:
-                raise HttpError(408, "the request's body came too slowly") from None
-        # Empty at the connection's end, which is what h11 takes for it.
-        self._h11.receive_data(bytes(self._buffer))
-        self._buffer.clear()
+        Raises:
+            HttpError: it came too slowly (408), or the connection ended (400).
+        """
+        with trio.move_on_at(deadline):
+            if await self._more():
+                return
+            raise HttpError(400, f"the connection ended within the request's {part}")
+        raise HttpError(408, f"the request's {part} {slowly}")
 
     async def _write(self, pieces: Iterable[bytes], pace: Pace | None = None) -> bool:
-        """Send it all, unless the peer is gone or takes it too slowly. A checkpoint."""
+        """Send it all, unless the peer is gone or takes it too slowly.
+
+        A checkpoint, unless the peer takes a single piece at once. But then reading its request was one.
+        """
         pace = pace or Pace(self._answer_timeout)
-        try:
-            for piece in pieces:
-                begun = trio.current_time()
-                with trio.fail_after(pace.limit()):
-                    await self._stream.send_all(piece)
-                pace.note(len(piece), trio.current_time() - begun)
-        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._answered = True
-            return False  # noqa: ASYNC910  (each write is one)
+        is_first = True
+        for piece in pieces:
+            if not is_first:
+                # A long answer to one must not hold up everybody else.
+                await trio.lowlevel.checkpoint()
+            is_first = False
+            taken = self._direct.write(piece)
+            pace.note(taken, 0.0)
+            if taken < len(piece) and not await self._write_rest(piece[taken:], pace):
+                self._answered = True
+                return False  # noqa: ASYNC910
         return True  # noqa: ASYNC910
+
+    async def _write_rest(self, data: bytes, pace: Pace) -> bool:
+        """Send it, unless the peer is gone or takes it too slowly. A checkpoint."""
+        begun = trio.current_time()
+        try:
+            with trio.fail_after(pace.limit()):
+                await self._stream.send_all(data)
+        except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+            return False  # noqa: ASYNC910
+        pace.note(len(data), trio.current_time() - begun)
+        return True
 
     async def linger(self) -> None:
         """Let the peer read our last answer: closing with its bytes unread would reset the connection.

@@ -19,6 +19,8 @@ from .._envelopes import ReceivedMessage, Undecodable
 from .._errors import ObserverLagged
 from .._inbox import Event, MessageSettled
 from .._receiver import WallClock
+from .._streams import EventStream
+from ._fairness import Burst
 from ._kept import KeptLog
 from ._metrics import metrics
 from ._status import HubCounters, StatusBoard
@@ -32,6 +34,10 @@ _PING: Final = b"\x89\x00"
 
 #: The pump gives others a turn after handing out this many frames at the latest, some 2 ms of work.
 _TURN: Final = 256
+
+#: So many clients get their heartbeat together, and all answer it; then others have so many seconds.
+_BEATS: Final = 256
+_BEAT_PAUSE: Final = 0.02
 
 #: Seconds between two looks at how late a task gets its turn.
 _LOOK: Final = 1.0
@@ -71,7 +77,7 @@ class HubLimits:
     recovery_burst: int = 200
     max_recoveries: int = 16
     max_downloads: int = 16
-    heartbeat_interval: float = 15.0
+    heartbeat_interval: float = 20.0
     shutdown_spread: float = 5.0
     send_wait: float = 25.0
 
@@ -174,22 +180,21 @@ class Hub:
         A checkpoint. Cancelling is safe: what was taken from the client has been handed out, or
         given to the disk in the very step in which the client's cursor moved.
         """
-        work = 0
-        async for event in self.signal.events():
+        work, kept, events = 0, self._kept, self.signal.events()
+        async for event in events:
             begun = time.perf_counter()
-            self._hand_on(event)
+            burst = Burst(_TURN - work)
+            settled = self._hand_on_burst(event, events, burst)
             self.board.note_pause(time.perf_counter() - begun)
-            if isinstance(event, MessageSettled) and self._on_settled is not None:
-                # Nothing is taken meanwhile: the cursor never stays behind what is in the log.
-                await self._on_settled(event)
-            if self.signal.acknowledges:
-                # In the step in which it was handed on: the cursor and what it moved over are in one commit.
-                self.signal.acknowledge(event)
-            kept = self._kept
+            if settled is not None:
+                if self._on_settled is not None:
+                    # Nothing is taken meanwhile: the cursor never stays behind what is in the log.
+                    await self._on_settled(settled)
+                self._acknowledge(settled)
             if kept is not None and not kept.has_room and not await self._wait_room(kept):
                 break
             # Not every step of the iterator gives others a turn, and to hand out is work for each client.
-            work += 1 + len(self.connections)
+            work += burst.messages + len(self.connections)
             if work >= _TURN:
                 await trio.lowlevel.checkpoint()
                 work = 0
@@ -204,12 +209,17 @@ class Hub:
             return
         while True:
             await self._kept.wait_kept()
-            work = 0
             begun = time.perf_counter()
-            while work < _TURN and (entry := self.connections.publish()) is not None:
-                self._uncounted.pop(entry.sequence, _nothing)()
-                work += 1 + len(self.connections)
+            self._publish_burst()
             self.board.note_pause(time.perf_counter() - begun)
+
+    def _publish_burst(self) -> None:
+        """Hand out some of what has come to the disk."""
+        burst = Burst(_TURN)
+        with self.connections.one_write():
+            while burst.has_room and (entry := self.connections.publish()) is not None:
+                self._uncounted.pop(entry.sequence, _nothing)()
+                burst.add(len(entry.body))
 
     async def watch_lateness(self) -> None:
         """Notice what holds up all tasks, the one that reads the gateway among them (contract H11)."""
@@ -239,6 +249,31 @@ class Hub:
                     pass
                 break
         scope.cancel(reason="the client is closed")
+
+    def _hand_on_burst(self, event: Event, events: EventStream, burst: Burst) -> MessageSettled | None:
+        """Hand on an event, and as many behind it as are there and have room, with one write for each client.
+
+        Returns:
+            The last one, not acknowledged yet, if somebody is to be told of it.
+        """
+        kept, following = self._kept, None
+        with self.connections.one_write():
+            while True:
+                self._hand_on(event)
+                burst.add(len(event.raw) if isinstance(event, ReceivedMessage | Undecodable) else 0)
+                if isinstance(event, MessageSettled):
+                    return event
+                # In the step in which it was handed on: the cursor and what it moved over are in one commit.
+                self._acknowledge(event)
+                if burst.has_room and (kept is None or kept.has_room):
+                    following = events.next_in_turn()
+                if following is None:
+                    return None
+                event, following = following, None
+
+    def _acknowledge(self, event: Event) -> None:
+        if self.signal.acknowledges:
+            self.signal.acknowledge(event)
 
     def _hand_on(self, event: Event) -> None:
         if isinstance(event, ReceivedMessage | Undecodable):
@@ -279,7 +314,20 @@ class Hub:
                     connection.outlet.end(CloseCode.NO_ANSWER, "nothing came from you, not even a pong")
             if now >= next_beat:
                 next_beat = now + interval
-                self.counters.heartbeats += self.connections.heartbeat(_PING)
+                await self._tell_everybody()
+
+    async def _tell_everybody(self) -> None:
+        """Send heartbeats, of thousands not all at once: neither that nor the answers may delay anybody long.
+
+        A checkpoint. Cancelling is safe.
+        """
+        everybody = self.connections.connections
+        await trio.lowlevel.checkpoint()
+        for start in range(0, len(everybody), _BEATS):
+            if start:
+                await trio.sleep(_BEAT_PAUSE)
+            some = everybody[start : start + _BEATS]
+            self.counters.heartbeats += self.connections.heartbeat(_PING, among=some)
 
     def _note_slow(self, connection: Connection) -> None:
         _logger.warning("client %s takes nothing any more and is sent away to recover", connection.remote)

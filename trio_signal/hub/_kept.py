@@ -11,12 +11,10 @@ the log, and the other way round, whenever the process dies. An entry that is on
 when it dies is offered by the next one, under its number.
 """
 
-import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
-from weakref import WeakKeyDictionary
 
 import trio
 
@@ -38,6 +36,8 @@ class LogKeeper(Protocol):
     """
 
     past_log: LogPast | None
+    #: The log that goes on where that ended, for the next hub on the same client: a :class:`KeptLog`.
+    kept_log: object | None
 
     @property
     def failure(self) -> StoreError | None:
@@ -73,8 +73,7 @@ class KeptLog:
 
     def __init__(self, log: MessageLog, keeper: LogKeeper) -> None:
         self.log: Final = log
-        # The table below must not keep its own key alive. A hub's client does.
-        self._keeper: Final[LogKeeper] = weakref.proxy(keeper)
+        self._keeper: Final = keeper
         self._kept = log.head
         self._change: Final = trio.lowlevel.ParkingLot()
         self._is_claimed = False
@@ -155,9 +154,6 @@ class KeptLog:
         self._change.unpark_all()
 
 
-_logs: Final[WeakKeyDictionary[LogKeeper, KeptLog]] = WeakKeyDictionary()
-
-
 def kept_log(keeper: LogKeeper, log: MessageLog | None, *, wall: int) -> KeptLog:
     """Return the log that goes on where the one on disk ended.
 
@@ -172,8 +168,8 @@ def kept_log(keeper: LogKeeper, log: MessageLog | None, *, wall: int) -> KeptLog
     Raises:
         ConfigurationError: something was numbered in ``log`` that is not in the store.
     """
-    kept = _logs.get(keeper)
-    if kept is None:
+    kept = keeper.kept_log
+    if not isinstance(kept, KeptLog):
         log = MessageLog(clock=trio.current_time) if log is None else log
         if not log.is_new:
             raise ConfigurationError("log", "with a store it must be new: what is in it is not in the store")
@@ -182,7 +178,7 @@ def kept_log(keeper: LogKeeper, log: MessageLog | None, *, wall: int) -> KeptLog
             keeper.past_log = None  # The log has what it needs of it.
         # Clients are told it when they connect: the next process should know it, with or without a message.
         keeper.keep_epoch(log.epoch)
-        kept = _logs[keeper] = KeptLog(log, keeper)
+        kept = keeper.kept_log = KeptLog(log, keeper)
     elif log is not None and log is not kept.log:
         raise ConfigurationError("log", "this client's store holds another one; give that, or none")
     return kept

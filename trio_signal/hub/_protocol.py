@@ -5,6 +5,7 @@ whoever reads them ignores those it does not know. What the gateway sent is neve
 spliced into the object, after :func:`as_json` has made sure that they cannot break it.
 """
 
+import struct
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
@@ -23,6 +24,7 @@ _encode: Final = msgspec.json.encode
 _FINAL_TEXT: Final = 0x81
 _LENGTH_IN_2_BYTES: Final = 126
 _LENGTH_IN_8_BYTES: Final = 127
+_HEAD_WITH_2_BYTES: Final = struct.Struct(">BBH")
 
 
 def message(sequence: int, timestamp: int, data: bytes) -> bytes:
@@ -163,7 +165,7 @@ def text_frame(payload: bytes) -> bytes:
     if size < _LENGTH_IN_2_BYTES:
         return bytes((_FINAL_TEXT, size)) + payload
     if size < 1 << 16:
-        return bytes((_FINAL_TEXT, _LENGTH_IN_2_BYTES)) + size.to_bytes(2, "big") + payload
+        return _HEAD_WITH_2_BYTES.pack(_FINAL_TEXT, _LENGTH_IN_2_BYTES, size) + payload
     return bytes((_FINAL_TEXT, _LENGTH_IN_8_BYTES)) + size.to_bytes(8, "big") + payload
 
 

@@ -1,6 +1,6 @@
 """What there is at which path, and what is asked for there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Final
@@ -9,9 +9,9 @@ import msgspec
 import trio
 
 from .. import __version__
-from . import _protocol
 from ._account_routes import AccountRoutes, AsyncHandler
 from ._door import Visit
+from ._exchange import HeaderPairs
 from ._fairness import Recoveries
 from ._guard import Call, Guard
 from ._http import Answer, HttpConnection, HttpError, problem
@@ -20,6 +20,7 @@ from ._metrics import CONTENT_TYPE as METRICS_TYPE
 from ._origins import Origins
 from ._outlet import Outlet
 from ._parameters import UPGRADE, epoch_of, handshake_key, number, single
+from ._recovered import Recovered
 from ._socket import Session
 from ._static import read_files
 from .auth import Identity
@@ -28,13 +29,6 @@ from .auth import Identity
 MODE: Final = "trio-signal-hub"
 
 _MAX_LIMIT: Final = 100_000
-
-#: What trio-websocket reads in place of the client's own request, which has been checked: no header that it
-#: could stumble over, and no token.
-_HANDSHAKE: Final = (
-    b"GET / HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
-)
 
 _Handler = Callable[[Call], Answer]
 
@@ -60,6 +54,7 @@ class Routes:
             at_once=limits.max_recoveries,
             parts=guard.parts,
         )
+        self._recovered: Final = Recovered(hub.connections)
         readable: dict[str, _Handler | AsyncHandler] = {
             "/websocket": self._not_upgraded,
             "/websocket/messages": self._recover,
@@ -76,66 +71,79 @@ class Routes:
             **AccountRoutes(hub, limits, guard).table(),
         }
 
-    # Reading a request is always a checkpoint, whatever comes of it.
-    async def serve(self, stream: trio.abc.Stream, visit: Visit) -> None:  # noqa: ASYNC910
+    async def serve(self, stream: trio.abc.Stream, visit: Visit) -> None:
         """Answer one connection's requests until it ends. A checkpoint; cancelling ends it at once."""
-        http = HttpConnection(stream)
-        going_on = True
-        while going_on:
-            async with AsyncExitStack() as stack:
-                going_on = await self._serve_one(http, stream, visit, stack)
-            if going_on:
-                visit.release()
+        http = HttpConnection(stream, visit)
+        # Used anew for each request.
+        stack = AsyncExitStack()
+        while (then := await self._serve_one(http, stream, visit, stack)) is True:
+            visit.release()
+        if isinstance(then, Session):
+            # It may last for days, and needs nothing of what led to it.
+            del http, stream, stack, visit
+            await then.run()
+        else:
+            await http.linger()
 
     async def _serve_one(
         self, http: HttpConnection, stream: trio.abc.Stream, visit: Visit, stack: AsyncExitStack
-    ) -> bool:
-        """Answer the next request; return False if there is none, or will be no other after it."""
-        origin: tuple[tuple[str, str], ...] = ()
+    ) -> bool | Session:
+        """Answer the next request.
+
+        A checkpoint: reading a request is one, whatever comes of it.
+
+        Returns:
+            Whether there may be another request; or the WebSocket that the connection becomes.
+        """
         try:
             request = await http.next_request()
-            if request is None:
-                return False
-            origin = self._origins.headers(request)
-            answer = await self._answer(Call(request, "", http, visit, stream, stack))
-            if answer is None:
-                return False
         except HttpError as error:
-            answer = error.answer
+            return await self._give(http, error.answer, ())
+        if request is None:
+            return False
+        origin = self._origins.headers(request)
+        try:
+            call = Call(request, request.path.rpartition("/")[2], http, visit, stream, stack)
+            answer = self._answer(call)
+            if isinstance(answer, Answer):
+                return await self._give(http, answer, origin)
+        except HttpError as error:
+            return await self._give(http, error.answer, origin)
+        finally:
+            self._recoveries.end(visit)
+        if isinstance(answer, Session):
+            return answer
+        async with stack:
+            return await self._give(http, await _outcome(answer), origin)
+
+    async def _give(self, http: HttpConnection, answer: Answer, origin: HeaderPairs) -> bool:
+        """Send an answer; return whether the connection goes on. As much a checkpoint as that sending is."""
         if answer.status >= 400:
             self._hub.counters.refused[answer.status] += 1
-        answer = replace(answer, headers=answer.headers + origin)
-        going_on = await http.send(answer, close=self._hub.stopping)
-        await stack.aclose()
-        if not going_on:
-            await http.linger()
-        return going_on
+        if origin:
+            answer = replace(answer, headers=answer.headers + origin)
+        return await http.send(answer, close=self._hub.stopping)
 
-    async def _answer(self, call: Call) -> Answer | None:  # noqa: ASYNC910
-        """Return the answer, or None after a WebSocket has ended, and with it the connection.
-
-        A checkpoint only where it has to wait: its caller has read a request and will send an answer.
-        """
+    def _answer(self, call: Call) -> Answer | Awaitable[Answer] | Session:
         request = call.request
         self._origins.check(request)
         if request.path == "/websocket" and request.is_upgrade:
-            await self._open_socket(call)
-            return None
-        parent, _, argument = request.path.rpartition("/")
-        methods = self._table.get(request.path) or (argument and self._table.get(f"{parent}/*"))
-        if not methods:
+            return self._session(call)
+        methods = self._table.get(request.path)
+        if methods is None and call.argument:
+            methods = self._table.get(request.path.removesuffix(call.argument) + "*")
+        if methods is None:
             raise HttpError(404, "there is nothing at this path")
         if request.method == "OPTIONS" and self._origins.headers(request):
-            return self._origins.preflight()  # noqa: ASYNC910
+            return self._origins.preflight()
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             allowed = [*methods, "HEAD"] if "GET" in methods else [*methods]
             words = f"use {' or '.join(methods)} here"
             raise HttpError(405, words, headers=(("Allow", ", ".join(allowed)),))
-        answer = handler(replace(call, argument=argument))
-        return answer if isinstance(answer, Answer) else await answer  # noqa: ASYNC910
+        return handler(call)
 
-    async def _open_socket(self, call: Call) -> None:
+    def _session(self, call: Call) -> Session:
         """Make a WebSocket of the connection. Whatever is wrong is answered before the upgrade."""
         request, visit = call.request, call.visit
         ticket, key = single(request, "ticket"), handshake_key(request)
@@ -148,22 +156,23 @@ class Routes:
         self._guard.count(visit)
         outlet = Outlet(
             call.stream,
-            _HANDSHAKE % key.encode(),
             behind=call.http.leftover(),
             max_frames=self._limits.max_queue,
             max_bytes=self._limits.max_queue_bytes,
         )
-        session = Session(
+        return Session(
             self._hub.connections,
             outlet,
             counters=self._hub.counters,
+            key=key,
+            since=since,
+            epoch=epoch,
             subject=identity.subject,
             remote=visit.remote,
             expires_at=self._guard.moment(identity.expires_at),
             heartbeat_interval=self._limits.heartbeat_interval,
             retry_after=round(self._hub.random.uniform(0.0, self._limits.shutdown_spread), 3),
         )
-        await session.run(since=since, epoch=epoch)
 
     def _not_upgraded(self, _: Call) -> Answer:
         return problem(426, "this is a WebSocket", headers=(UPGRADE,))
@@ -179,12 +188,12 @@ class Routes:
         if not self._recoveries.has_room(identity.subject):
             raise self._no_recovery(1.0)
         self._take_recovery(identity)
-        page = self._hub.connections.get_messages_since(since, epoch=epoch, limit=limit)
+        # Until the answer has left.
         self._recoveries.begin(call.visit, identity.subject)
-        call.stack.callback(self._recoveries.end, call.visit)
+        answer, count = self._recovered.since(since, epoch, limit)
         self._hub.counters.recoveries += 1
-        self._hub.counters.recovered_messages += len(page.messages)
-        return Answer(200, _protocol.recovery(page))
+        self._hub.counters.recovered_messages += count
+        return answer
 
     def _take_recovery(self, identity: Identity) -> None:
         """Keep a storm of clients that come back from starving the live ones (contract H12)."""
@@ -224,6 +233,14 @@ class Routes:
     def _status(self, call: Call) -> Answer:
         self._guard.admit(call)
         return _json(200, self._hub.board.snapshot(self._hub.connections.figures()))
+
+
+async def _outcome(answer: Awaitable[Answer]) -> Answer:
+    """Return what comes of a request that takes its time, a refusal too. A checkpoint."""
+    try:
+        return await answer
+    except HttpError as error:
+        return error.answer  # noqa: ASYNC910
 
 
 def _fixed(answer: Answer) -> _Handler:

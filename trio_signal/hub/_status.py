@@ -251,7 +251,7 @@ class StatusBoard:
             "max_messages": buffer.max_size,
             "bytes": buffer.waiting_bytes,
             "max_bytes": buffer.max_bytes,
-            "in_flight": figures.in_flight,
+            "in_flight": figures.in_flight > 0,
             "paused_until": self._moment(figures.paused_until),
             "accepted": outgoing.accepted,
             "sent": outgoing.sent,

@@ -20,16 +20,18 @@ length; when that overflows the connection is closed and its client comes back f
 No function here waits.
 """
 
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from .._continuity import Gap
 from .._errors import SignalError
 from . import _protocol
+from ._connection import CloseCode, Connection, ConnectionFigures, Outlet, figures_of
 from ._pages import LogEntry, Page
 from .log import MessageLog
+
+__all__ = ["CloseCode", "Connection", "ConnectionFigures", "ConnectionManager", "UnknownConnection"]
 
 #: How much of the log a client that catches up is handed at once, in bytes.
 _PAGE: Final = 64 * 1024
@@ -37,33 +39,6 @@ _PAGE: Final = 64 * 1024
 
 class UnknownConnection(SignalError, LookupError):
     """No connection of that id is open; it may have ended a moment ago."""
-
-
-class Outlet(Protocol):
-    """Where a connection's frames go."""
-
-    def push(self, frame: bytes) -> bool:
-        """Write a frame or queue it; False if there is no room. Never waits, never fails."""
-        ...
-
-    def end(self, code: int, reason: str, *, flush: bool = True) -> None:
-        """Close the connection soon, with this close code; give up what is queued unless ``flush``."""
-        ...
-
-    @property
-    def last_received(self) -> float:
-        """When the last bytes came from the client, on Trio's clock."""
-        ...
-
-    @property
-    def queued(self) -> int:
-        """How many frames wait for the socket."""
-        ...
-
-    @property
-    def queued_bytes(self) -> int:
-        """How many bytes they have."""
-        ...
 
 
 class KeepsDrafts(Protocol):
@@ -80,81 +55,6 @@ class KeepsDrafts(Protocol):
     def publish(self) -> LogEntry | None:
         """Make the next entry that is on disk visible and return it; None if there is none."""
         ...
-
-
-class CloseCode:
-    """WebSocket close codes that the hub uses of itself (documented in ``docs/hub-protocol.md``)."""
-
-    ABUSE: Final = 1008  #: the client sent what no client needs to send
-    GOING_DOWN: Final = 1012  #: the hub restarts: come back after ``retry_after``
-    TOKEN_EXPIRED: Final = 4001  #: come back with a new token
-    TOO_SLOW: Final = 4008  #: come back and recover
-    NO_ANSWER: Final = 4009  #: nothing came from the client for too long, not even a pong
-
-
-class Connection:
-    """One client of the hub.
-
-    Attributes:
-        id: names it, at random.
-        subject: who it is, as its token says.
-        remote: its address.
-        connected_at: when it came, in milliseconds since the epoch.
-        sequence: how many direct messages it was handed; the count of this connection alone.
-        is_live: whether it has everything up to the log's head.
-        position: up to where it has been handed the log, while it catches up.
-        epoch: which numbering its position is of, if it is not certainly ours.
-        outlet: where its frames go.
-    """
-
-    def __init__(
-        self,
-        outlet: Outlet,
-        position: int,
-        epoch: str | None,
-        *,
-        subject: str,
-        remote: str,
-        connected_at: int,
-    ) -> None:
-        self.id: Final = secrets.token_hex(8)
-        self.subject: Final = subject
-        self.remote: Final = remote
-        self.connected_at: Final = connected_at
-        self.sequence = 0
-        self.is_live = False
-        self.outlet: Final = outlet
-        self.position = position
-        self.epoch = epoch
-
-    def __repr__(self) -> str:
-        """Show the id."""
-        return f"<Connection {self.id}>"
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionFigures:
-    """One connection at one moment.
-
-    Attributes:
-        id: names it.
-        subject: who it is.
-        connected: when it came, in milliseconds since the epoch.
-        sequence: the last message of the log that it was handed.
-        lag: how many messages it has not taken yet: those after ``sequence``, and what is queued.
-        queued: how many frames wait for its socket.
-        queued_bytes: how many bytes they have.
-        remote: its address.
-    """
-
-    id: str
-    subject: str
-    connected: int
-    sequence: int
-    lag: int
-    queued: int
-    queued_bytes: int
-    remote: str
 
 
 class ConnectionManager:
@@ -182,9 +82,9 @@ class ConnectionManager:
         self._wall: Final = wall
         self._on_slow: Final = on_slow
         self._all: Final[dict[str, Connection]] = {}
-        self._live: Final[dict[str, Connection]] = {}
-        #: The live ones side by side in memory, made anew after each change: a broadcast is bound by memory.
-        self._round: list[tuple[Connection, Callable[[bytes], bool]]] | None = None
+        self._live: Final[dict[Outlet, Connection]] = {}
+        #: Frames that are to be written together; None while each is written for itself.
+        self._gathered: list[bytes] | None = None
         self.delivered = 0
 
     def __len__(self) -> int:
@@ -234,6 +134,22 @@ class ConnectionManager:
         if self._kept is None:
             return self._hand_out(self.log.append_gap(gap, timestamp=when))
         return self._kept.keep(self.log.draft_gap(gap, timestamp=when), time=now)
+
+    @contextmanager
+    def one_write(self) -> Generator[None]:
+        """Hand out all that is numbered or published in the block at its end, with one write for each client.
+
+        Nothing may wait in the block: it is the one step in which messages are numbered, stored and handed
+        out (contract H1).
+        """
+        frames: list[bytes] = []
+        self._gathered = frames
+        try:
+            yield
+        finally:
+            self._gathered = None
+            if frames:
+                self._write_all(frames)
 
     def publish(self) -> LogEntry | None:
         """Hand the next entry that is on disk by now to everybody; None if there is none."""
@@ -292,8 +208,7 @@ class ConnectionManager:
     def disconnect(self, connection: Connection) -> None:
         """Forget a client. Idempotent."""
         self._all.pop(connection.id, None)
-        self._live.pop(connection.id, None)
-        self._round = None
+        self._live.pop(connection.outlet, None)
         connection.is_live = False
 
     def next_page(self, connection: Connection) -> bytes:
@@ -315,14 +230,20 @@ class ConnectionManager:
         self.delivered += len(page.messages)
         return b"".join(frames)
 
-    def heartbeat(self, ping: bytes) -> int:
-        """Tell every live client the head; send all of them a ping frame. Return how many were live."""
+    def heartbeat(self, ping: bytes, *, among: Iterable[Connection] | None = None) -> int:
+        """Tell live clients the head, and send all a ping frame. Return how many were live.
+
+        Args:
+            ping: the frame.
+            among: to whom, as far as they are connected; to everybody by default.
+        """
         beat = _protocol.text_frame(_protocol.heartbeat(self.log.head)) + ping
-        live = len(self._live)
-        for connection in self.connections:
+        live = 0
+        for connection in self.connections if among is None else among:
             if connection.is_live:
+                live += 1
                 self._push(connection, beat)
-            else:
+            elif connection.id in self._all:
                 # It would take the head for the sign of a hole. A ping without room is no reason to end it.
                 connection.outlet.push(ping)
         return live
@@ -330,22 +251,39 @@ class ConnectionManager:
     def figures(self) -> list[ConnectionFigures]:
         """Return the figures of every connection, the oldest first."""
         head = self.log.head
-        return [_figures(connection, head) for connection in self._all.values()]
+        return [figures_of(connection, head) for connection in self._all.values()]
 
     def _turn_live(self, connection: Connection) -> None:
         connection.is_live = True
-        self._live[connection.id] = connection
-        self._round = None
+        self._live[connection.outlet] = connection
 
     def _hand_out(self, entry: LogEntry) -> LogEntry:
         frame = _protocol.text_frame(entry.body)
-        if self._round is None:
-            self._round = [(connection, connection.outlet.push) for connection in self._live.values()]
-        slow = [connection for connection, push in self._round if not push(frame)]
-        self.delivered += len(self._round) - len(slow)
-        for connection in slow:
-            self._give_up(connection)
+        if self._gathered is None:
+            self._write_all([frame])
+        else:
+            self._gathered.append(frame)
         return entry
+
+    def _write_all(self, frames: list[bytes]) -> None:
+        """Write frames to every live client."""
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        size = len(data)
+        slow: list[Outlet] = []
+        # Each delivery goes through here, so the common case makes no other call than the one to the system.
+        for outlet in self._live:
+            try:
+                taken = outlet.write(data)
+            except BlockingIOError:
+                taken = 0
+            except OSError:
+                # Broken, as its reader learns too. Until then there is nobody to write to.
+                continue
+            if taken < size and not outlet.keep(frames, taken):
+                slow.append(outlet)
+        self.delivered += (len(self._live) - len(slow)) * len(frames)
+        for outlet in slow:
+            self._give_up(self._live[outlet])
 
     def _push(self, connection: Connection, frame: bytes) -> None:
         if not connection.outlet.push(frame):
@@ -357,18 +295,3 @@ class ConnectionManager:
         connection.outlet.end(CloseCode.TOO_SLOW, "too slow: come back and recover", flush=False)
         if self._on_slow is not None:
             self._on_slow(connection)
-
-
-def _figures(connection: Connection, head: int) -> ConnectionFigures:
-    outlet = connection.outlet
-    sequence = head if connection.is_live else connection.position
-    return ConnectionFigures(
-        id=connection.id,
-        subject=connection.subject,
-        connected=connection.connected_at,
-        sequence=sequence,
-        lag=max(0, head - sequence) + outlet.queued,
-        queued=outlet.queued,
-        queued_bytes=outlet.queued_bytes,
-        remote=connection.remote,
-    )

@@ -186,7 +186,8 @@ class MessageLog:
         Raises:
             ValueError: there are drafts, which come first.
         """
-        self._check_no_drafts()
+        if self._drafts:
+            raise self._drafts_first()
         return self._keep(_protocol.message(self._head + 1, timestamp, data))
 
     def append_gap(self, gap: Gap, *, timestamp: int) -> LogEntry:
@@ -199,7 +200,8 @@ class MessageLog:
         Raises:
             ValueError: there are drafts, which come first.
         """
-        self._check_no_drafts()
+        if self._drafts:
+            raise self._drafts_first()
         return self._keep(_protocol.gap(self._head + 1, timestamp, gap))
 
     def draft(self, data: bytes, *, timestamp: int) -> LogEntry:
@@ -307,30 +309,29 @@ class MessageLog:
         self._draft_bytes += _cost(entry)
         return entry
 
-    def _check_no_drafts(self) -> None:
-        if self._drafts:
-            raise ValueError(f"{len(self._drafts)} drafts come before it")
+    def _drafts_first(self) -> ValueError:
+        return ValueError(f"{len(self._drafts)} drafts come before it")
 
     def _keep(self, body: bytes, came: float | None = None) -> LogEntry:
         """Move the head by one, to this entry; ``came`` where it is older than this moment."""
         self._expire()  # first, so that what is too old does not count as overwritten
-        if self._head + 1 - self._oldest == self._max_messages:
+        number = self._head + 1
+        if number - self._oldest == self._max_messages:
             self._overwrite()
-        self._head += 1
-        entry = LogEntry(self._head, self._now if came is None else came, body)
-        self._ring[self._head % self._max_messages] = entry
-        self._bytes += _cost(entry)
+        self._head = number
+        entry = LogEntry(number, self._now if came is None else came, body)
+        self._ring[number % self._max_messages] = entry
+        self._bytes += len(body) + _OVERHEAD
         while self._bytes > self._max_bytes:
             self._overwrite()
         return entry
 
     def _expire(self) -> None:
         # Each entry is dropped once, so over time this costs a constant for each message.
-        self._now = max(self._now, self._clock())
-        while (
-            self._oldest <= self._head
-            and self._now - self._ring[self._oldest % self._max_messages].time > self._max_age
-        ):
+        if (now := self._clock()) > self._now:
+            self._now = now
+        ring, size, now = self._ring, self._max_messages, self._now
+        while self._oldest <= self._head and now - ring[self._oldest % size].time > self._max_age:
             self._drop_oldest(GapReason.EXPIRED)
             self._expired += 1
 
@@ -342,7 +343,7 @@ class MessageLog:
         slot = self._oldest % self._max_messages
         entry = self._ring[slot]
         self._ring[slot] = _EMPTY
-        self._bytes -= _cost(entry)
+        self._bytes -= len(entry.body) + _OVERHEAD
         self._oldest += 1
         self._complete_after = entry.time
         self._last_loss = reason

@@ -180,6 +180,7 @@ async def _run(
         tasks.start_soon(hub.board.follow)
         tasks.start_soon(hub.beat, limits.heartbeat_interval)
         tasks.start_soon(hub.watch_lateness)
+        tasks.start_soon(door.dismiss_silent)
         async with trio.open_nursery() as visitors:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(door.accept, listeners, visitors)

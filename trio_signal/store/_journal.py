@@ -88,8 +88,8 @@ class StoreJournal:
         self._events: Final[dict[int, tuple[MessageSettled, int]]] = {}
         self._past = past.messages
         self._report: Callable[[MessageSettled], None] | None = None
-        #: The message that began last, and what ends the wait for that to be committed.
-        self._beginning: tuple[OutgoingMessage, trio.Event] | None = None
+        #: What ends the wait of a message that begins for that to be committed.
+        self._beginning: Final[dict[OutgoingMessage, trio.Event]] = {}
 
     @property
     def waiting(self) -> int:
@@ -172,10 +172,13 @@ class StoreJournal:
             message, replace(stored, state=MessageState.WRITING, begun=self._wall.now(), attempts=attempts)
         )
         kept = trio.Event()
-        self._beginning = message, kept
+        self._beginning[message] = kept
         self.keeper.call_when_kept(kept.set)
-        with trio.move_on_at(message.deadline):
-            await kept.wait()
+        try:
+            with trio.move_on_at(message.deadline):
+                await kept.wait()
+        finally:
+            del self._beginning[message]
 
     def unsent(self, message: OutgoingMessage) -> None:
         """See :meth:`trio_signal._journal.Journal.unsent`."""
@@ -278,8 +281,8 @@ class StoreJournal:
         """Write an outcome down, and tell it once that is done."""
         charge = self._open.pop(_name(message))
         stored = charge.stored
-        if self._beginning is not None and self._beginning[0] is message:
-            self._beginning[1].set()
+        if (beginning := self._beginning.get(message)) is not None:
+            beginning.set()
         encoded = encode_outcome(outcome)
         self.keeper.put(replace(stored, content=b"", state=MessageState.DONE, outcome=encoded))
         if self._copies is not None and (release := self._copies.releasing(message.content)) is not None:

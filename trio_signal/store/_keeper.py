@@ -137,6 +137,7 @@ class Keeper:
 
     Attributes:
         past_log: the hub's log as it was found; None if there never was one.
+        kept_log: what the hub makes of it, kept here for the next one on the same client.
         failure: why the last commit failed; None if it did not.
     """
 
@@ -144,6 +145,7 @@ class Keeper:
         self._database: Final = database
         self._run: Final = run
         self.past_log = past_log
+        self.kept_log: object | None = None
         self.failure: StoreError | None = None
         self._pending = _Pending()
         self._writing: _Pending | None = None

@@ -1,0 +1,261 @@
+"""The head of a request, read by ourselves: never otherwise than h11 reads it, and nothing that h11 refuses.
+
+Where the two differ we are the stricter ones: each such place is named, and held against what we say of it.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import h11
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.test_hub_http import CHUNKED, GET, POST, REFUSED, SNIPPETS, UPGRADE, spoil
+from trio_signal.hub._exchange import HttpError, Request
+from trio_signal.hub._framing import Chunked
+from trio_signal.hub._request_head import read_head
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a head says, as far as anything is done about it."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    http_11: bool
+
+
+def by_h11(head: bytes) -> Meaning | None:
+    """Return what h11 takes from a head; None if it refuses it."""
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(head)
+    try:
+        event = server.next_event()
+        if not isinstance(event, h11.Request):
+            return None
+        server.next_event()
+    except h11.RemoteProtocolError:
+        return None
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in event.headers:
+        name, value = raw_name.decode(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Meaning(event.method.decode(), event.target.decode(), headers, event.http_version == b"1.1")
+
+
+def by_ourselves(head: bytes) -> Request | None:
+    try:
+        return read_head(head)
+    except HttpError:
+        return None
+
+
+def cut(data: bytes) -> bytes | None:
+    """Return the head as the connection cuts it off: it begins visibly and ends with its first empty line."""
+    ends = [end for end in (data.find(b"\n\n") + 2, data.find(b"\n\r\n") + 3) if end > 2]
+    return data[: min(ends)] if ends and 0x20 < data[0] < 0x7F else None
+
+
+def assert_alike(head: bytes) -> None:
+    ours, theirs = by_ourselves(head), by_h11(head)
+    if ours is None:
+        return
+    assert theirs is not None, "h11 refuses it"
+    # h11 gives the name of the coding in lower case; it has one meaning anyway.
+    told = {
+        name: text.lower() if name == "transfer-encoding" else text for name, text in ours.headers.items()
+    }
+    assert (ours.method, told, ours.http_11) == (theirs.method, theirs.headers, theirs.http_11)
+    assert theirs.target.partition("?")[0] == ours.path
+    assert ours.raw_head == head
+
+
+NAMES: Final = st.sampled_from(
+    [
+        b"Host",
+        b"host",
+        b"X-A",
+        b"X A",
+        b"",
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"Connection",
+        b"X\xe4",
+        b"A:",
+    ]
+)
+VALUES: Final = st.one_of(
+    st.binary(max_size=6),
+    st.sampled_from(
+        [
+            b"h",
+            b"1",
+            b"01",
+            b"+1",
+            b"1, 1",
+            b"chunked",
+            b"CHUNKED",
+            b"gzip, chunked",
+            b"close",
+            b" \t x \t ",
+            b"\xb2",
+        ]
+    ),
+)
+LINES: Final = st.lists(
+    st.tuples(NAMES, st.sampled_from([b":", b": ", b" :", b":\t"]), VALUES), min_size=0, max_size=5
+).map(lambda lines: b"".join(b"%b%b%b\r\n" % line for line in lines))
+FIRST: Final = st.tuples(
+    st.sampled_from([b"GET", b"POST", b"PRI", b"CONNECT", b"get", b"G\xe4T", b"M-SEARCH", b""]),
+    st.sampled_from([b" ", b"  ", b"\t"]),
+    st.sampled_from([b"/", b"/a?b=%41", b"*", b"http://h/", b"/\x7f", b"/a#b", b"/\xe4", b"//h/", b""]),
+    st.sampled_from(
+        [b" HTTP/1.1", b" HTTP/1.0", b" HTTP/1.2", b" http/1.1", b" HTTP/1.10", b"", b" HTTP/1.1 "]
+    ),
+).map(b"".join)
+
+
+def made(first: bytes, lines: bytes) -> bytes:
+    """Return a head of its parts."""
+    return first + b"\r\n" + lines + b"\r\n"
+
+
+MADE: Final = st.builds(made, FIRST, LINES)
+MUTATED: Final = st.builds(
+    spoil,
+    st.sampled_from([GET, POST, CHUNKED, UPGRADE]),
+    st.lists(st.tuples(st.integers(0, 300), SNIPPETS, st.integers(0, 4)), max_size=4),
+)
+
+
+@pytest.mark.threat("T13")
+@pytest.mark.contract("H7")
+@given(data=st.one_of(MADE, MUTATED))
+@example(data=b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: \xb2\r\n\r\n")
+@example(data=b"GET / HTTP/1.1\r\nHost:h\r\nX-A:\xa0\x85\r\n\r\n")
+@example(data=b"GET / HTTP/1.1\r\nHost: h\r\n: x\r\n\r\n")
+@example(data=b"GET / HTTP/1.1\r\nHost: h\r\nX\r\n\r\n")
+def test_whatever_we_take_h11_takes_for_the_same(data: bytes) -> None:
+    head = cut(data)
+    if head is not None:
+        assert_alike(head)
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_is_refused_elsewhere_has_no_other_meaning_here(fault: str) -> None:
+    head = cut(REFUSED[fault][0])
+    if head is not None:
+        assert_alike(head)
+
+
+ONLY_HERE: Final = {
+    "bare line feeds": (GET.replace(b"\r\n", b"\n"), 400),
+    "a folded line": (b"GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", 400),
+    "a control in a value": (b"GET / HTTP/1.1\r\nHost: h\r\nX: \x01\r\n\r\n", 400),
+    "two equal lengths": (
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        400,
+    ),
+    "a list of equal lengths": (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1, 1\r\n\r\n", 400),
+    "length and coding": (
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        400,
+    ),
+    "a coding in HTTP/1.0": (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "another version": (b"GET / HTTP/1.7\r\nHost: h\r\n\r\n", 505),
+    "another form of target": (b"GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+    "two authorizations": (b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n", 400),
+    "many lines": (b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 98 + b"\r\n", 431),
+}
+
+
+@pytest.mark.threat("T13")
+@pytest.mark.parametrize("case", ONLY_HERE)
+def test_what_h11_lets_pass_we_refuse(case: str) -> None:
+    """If h11 should come to refuse one of these, it is not worth a line here any more."""
+    head, status = ONLY_HERE[case]
+    assert by_h11(head) is not None
+    with pytest.raises(HttpError) as refused:
+        read_head(head)
+    assert refused.value.answer.status == status
+
+
+def test_a_head_is_told_in_full() -> None:
+    request = read_head(
+        b"M-SEARCH /a%20b?q=a+b&q=%C3%A9&=1 HTTP/1.0\r\nX-A:1\r\nx-a: \t2 3\t\r\nX-Empty:\r\n\r\n"
+    )
+    assert (request.method, request.path, request.http_11) == ("M-SEARCH", "/a%20b", False)
+    assert request.query == {"q": ["a b", "é"], "": ["1"]}
+    assert request.headers == {"x-a": "1, 2 3", "x-empty": ""}
+
+
+@given(
+    pieces=st.lists(st.binary(min_size=1, max_size=40), max_size=6),
+    cuts=st.lists(st.integers(1, 30), max_size=8),
+    after=st.binary(max_size=20),
+)
+def test_chunks_are_put_together_however_they_come(
+    pieces: list[bytes], cuts: list[int], after: bytes
+) -> None:
+    data = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n" + after
+    body, came, read = Chunked(), bytearray(), b""
+    for size in (*cuts, len(data)):
+        came += data[:size]
+        data = data[size:]
+        while not body.is_whole and (piece := body.take(came)):
+            read += piece
+        if body.is_whole:
+            break
+    assert read == b"".join(pieces)
+    assert bytes(came) + data == after
+
+
+@pytest.mark.threat("T13")
+@pytest.mark.parametrize("end", [b"0\r\n\n", b"0\r\nX: y\n\n", b"0\r\nX: y\n\r\n", b"0\r\nX: y\r\n\n"])
+def test_bare_line_feeds_do_not_end_the_chunks_as_they_do_for_h11(end: bytes) -> None:
+    data = b"2\r\n{}\r\n" + end + b"GET / HTTP/1.1\r\n"
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(CHUNKED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + data)
+    events = [server.next_event() for _ in range(3)]
+    assert isinstance(events[-1], h11.EndOfMessage), "if h11 refuses it too, this is not needed any more"
+    for place in range(1, len(data)):
+        body, came = Chunked(), bytearray()
+        with pytest.raises(HttpError) as refused:
+            for piece in (data[:place], data[place:]):
+                came += piece
+                while body.take(came):
+                    pass
+        assert refused.value.answer.status == 400
+
+
+def test_what_stands_behind_the_last_chunk_is_passed_over() -> None:
+    data = b"2\r\n{}\r\n0\r\nX: y\r\nZ: z\r\n\r\n"
+    for place in range(1, len(data)):
+        body, came, read = Chunked(), bytearray(), b""
+        for piece in (data[:place], data[place:] + b"GET"):
+            came += piece
+            while some := body.take(came):
+                read += some
+        assert (read, body.is_whole, bytes(came)) == (b"{}", True, b"GET")
+
+
+@pytest.mark.threat("T13")
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"x\r\n", 400),
+        (b"-1\r\n", 400),
+        (b"1\r\nab", 400),
+        (b"1" * 21 + b"\r\n", 400),
+        (b"1;" + b"a" * 20_000, 431),
+    ],
+)
+def test_what_are_no_chunks_is_refused_without_a_word_of_them(said: bytes, status: int) -> None:
+    body, came = Chunked(), bytearray(said)
+    with pytest.raises(HttpError) as refused:
+        while body.take(came):
+            pass
+    assert refused.value.answer.status == status
+    assert refused.value.__cause__ is None
