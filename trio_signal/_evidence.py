@@ -38,11 +38,12 @@ whatever is forgotten to stay within the bounds counts as something that we did 
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ._envelopes import ReceivedMessage, Undecodable
+from ._envelopes import ReceivedMessage, Undecodable, is_from_self
 from ._operations import (
     DeleteAttachment,
     FinishLink,
@@ -78,6 +79,9 @@ _MAX_STEP: Final = 1_000
 _MAX_ATTEMPTS: Final = 1_000
 _MAX_KNOWN: Final = 1_000
 _MAX_PEOPLE: Final = 1_000
+
+#: No number and no UUID is longer, in characters. What is longer is not remembered.
+_LONGEST_NAME: Final = 64
 
 #: A receipt for more messages is left alone, as is a window that receipts for more times fall into.
 _MAX_IN_RECEIPT: Final = 1_000
@@ -128,9 +132,9 @@ class Attempt:
         recipient: whom it is for; None where that may be anybody.
         account: whose it is; None where all are one account's.
         message: what was to be sent, while that is open.
+        receipts: for which times in its window receipts came, and at which moment the first did.
         ended: when its answer came or was lost, in milliseconds since the epoch; infinite until then.
         late: how much later it may explain a receipt, in milliseconds.
-        receipts: for which times in its window receipts came, and at which moment the first did.
         is_void: whether nothing can prove it.
     """
 
@@ -138,9 +142,9 @@ class Attempt:
     recipient: Person | None
     account: str | None
     message: Hashable | None
+    receipts: dict[int, float]
     ended: float = math.inf
     late: int = 0
-    receipts: dict[int, float] = field(default_factory=dict[int, float])
     is_void: bool = False
 
     @property
@@ -172,6 +176,8 @@ class Evidence:
 
     def __init__(self) -> None:
         self._attempts: dict[Attempt, None] = {}
+        #: None of those that nobody waits for explains nothing before that time; see _forget_what_is_over().
+        self._all_count_until: float = math.inf
         #: Those at messages that are open.
         self._open: dict[Hashable, list[Attempt]] = {}
         self._known: dict[int, None] = {}
@@ -201,9 +207,10 @@ class Evidence:
             message: what is to be proved if the answer is lost; None for what nobody waits for.
         """
         self._measured = self._measured or now
-        self._forget_what_is_over(now)
+        if now.time - _MAX_ERROR > self._all_count_until or len(self._attempts) >= _MAX_ATTEMPTS:
+            self._forget_what_is_over(now)
         person = None if recipient is None else name_person(recipient)
-        attempt = Attempt(now, person or None, account, message)
+        attempt = Attempt(now, person or None, account, message, {})
         self._attempts[attempt] = None
         if message is not None:
             self._open.setdefault(message, []).append(attempt)
@@ -225,12 +232,14 @@ class Evidence:
             self._measured = now
         else:
             attempt.ended = now.time
+            self._note_end(attempt)
 
     def lost(self, attempt: Attempt, now: Now) -> None:
         """Note that nobody knows whether a request was carried out."""
         attempt.ended = now.time
         attempt.late = _LATE
         attempt.is_void = attempt.is_void or now.drift(attempt.begun) > _MAX_STEP
+        self._note_end(attempt)
 
     def close(self, message: Hashable) -> None:
         """Note that a message has its outcome. What was lost of it still explains what comes."""
@@ -242,6 +251,21 @@ class Evidence:
     def missed(self, until: int) -> None:
         """Note that not everything was heard that was sent up to a time, in milliseconds since the epoch."""
         self._missed = max(self._missed, until)
+
+    def overhear(self, event: ReceivedMessage | Undecodable) -> bool:
+        """Take note of what came if it proves nothing, whenever it came; say whether it is so.
+
+        Nearly all that comes is like this, so it does not even cost a look at the clocks.
+        """
+        if (
+            not isinstance(event, ReceivedMessage)
+            or event.exception is not None
+            or event.envelope.receipt_message is not None
+            or is_from_self(event)
+        ):
+            return False
+        self._learn(event)
+        return True
 
     def hear(self, event: ReceivedMessage | Undecodable, now: Now) -> bool:
         """Take note of what came; say whether it may prove something, or show that something is no proof."""
@@ -299,6 +323,12 @@ class Evidence:
             self._open[message].remove(attempt)
             if not self._open[message]:
                 del self._open[message]
+            self._note_end(attempt)
+
+    def _note_end(self, attempt: Attempt) -> None:
+        """Note until when a request explains anything, if it has ended and nobody waits for a proof of it."""
+        if attempt.message is None:
+            self._all_count_until = min(self._all_count_until, attempt.until)
 
     def _margin(self, now: Now) -> float:
         """Return by how many milliseconds the gateway's clock may differ from ours."""
@@ -346,7 +376,13 @@ class Evidence:
     def _learn(self, event: ReceivedMessage) -> None:
         """Remember which number belongs to which UUID."""
         number, uuid = event.envelope.source_number, event.envelope.source_uuid
-        if number is None or uuid is None or self._uuids.get(number) == uuid.lower():
+        if number is None or uuid is None:
+            return
+        known = self._uuids.get(number)
+        # signal-cli writes them in lower case: then nothing has to be copied.
+        if known == uuid or known == uuid.lower():
+            return
+        if len(number) > _LONGEST_NAME or len(uuid) > _LONGEST_NAME:
             return
         self._uuids.pop(number, None)
         self._uuids[number] = uuid.lower()
@@ -375,6 +411,8 @@ class Evidence:
             del self._attempts[attempt]
         if len(self._attempts) >= _MAX_ATTEMPTS:
             self._forget_the_oldest()
+        ends = (each.until for each in self._attempts if each.message is None)
+        self._all_count_until = min(ends, default=math.inf)
 
     def _forget_the_oldest(self) -> None:
         """Forget one request that has ended, at the price of what it may have explained."""
@@ -392,10 +430,13 @@ def can_prove(recipient: str) -> bool:
 
 def name_person(*names: str | None) -> Person:
     """Return what of these names a person: numbers and UUIDs; empty for a group or a username."""
+    return _name_person(*(name for name in names if name is not None and len(name) <= _LONGEST_NAME))
+
+
+@lru_cache(maxsize=_MAX_PEOPLE)
+def _name_person(*names: str) -> Person:
     return frozenset(
-        name.lower()
-        for name in names
-        if name is not None and is_recipient(name) and not is_group(name) and not is_username(name)
+        name.lower() for name in names if is_recipient(name) and not is_group(name) and not is_username(name)
     )
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -53,12 +53,17 @@ class MessageSettled:
 
 Event = ReceivedMessage | Undecodable | Gap | ChallengeRequired | MessageSettled
 
+_FRAMES: Final = (ReceivedMessage, Undecodable)
+
 #: What an item costs beside its raw bytes, roughly.
 _OVERHEAD: Final = 512
 
 #: A loop over what is there gives other tasks a turn after this many items at the latest. If that were fewer
 #: than the receive task puts in during its turn, a burst would overflow an application that keeps up.
 _ITEMS_PER_TURN: Final = 1_000
+
+#: After this many items at the latest a loop notices that it was cancelled.
+_ITEMS_PER_LOOK: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,9 @@ class InboxStatistics:
     unacknowledged: int = 0
 
 
-class _Entry(NamedTuple):
-    item: Event
-    size: int
-    time: int
-    position: Position | None
+#: What waits: the event, what it costs in bytes, when it came, the place behind it. A plain tuple, since one
+#: is made for each message, which costs a fifth of what anything with names does.
+_Entry = tuple[Event, int, int, Position | None]
 
 
 class Inbox:
@@ -122,6 +125,8 @@ class Inbox:
         self._bytes = 0
         self._overflowed = 0
         self._lot = trio.lowlevel.ParkingLot()
+        #: False where certainly nobody waits in it, which is asked for every message.
+        self._has_waiters = False
         self._left_in_turn = 0
         self._closed = False
 
@@ -138,10 +143,22 @@ class Inbox:
             time: when, in milliseconds since the epoch.
             position: the place behind it, if it has a number of its own.
         """
-        before, self._reached = self._reached, position or self._reached
-        size = _OVERHEAD + (len(item.raw) if isinstance(item, ReceivedMessage | Undecodable) else 0)
-        if self._has_room(size) or self._must_be_told(item):
-            self._append(_Entry(item, size, item.since if isinstance(item, Gap) else time, self._reached))
+        before = self._reached
+        if position is not None:
+            self._reached = position
+        size, since = _OVERHEAD, time
+        if isinstance(item, _FRAMES):
+            size += len(item.raw)
+        elif isinstance(item, Gap):
+            since = item.since
+        entries = self._entries
+        # One item larger than everything is let in alone; the WebSocket's own limit bounds it.
+        has_room = len(entries) < self._max_items and self._bytes + size <= self._max_bytes
+        if has_room or not entries or self._must_be_told(item):
+            entries.append((item, size, since, self._reached))
+            self._bytes += size
+            if self._has_waiters:
+                self._unpark()
         else:
             self._fold(item, time, before, position)
 
@@ -149,7 +166,7 @@ class Inbox:
         """Note that what was put last reaches up to here; nothing is added."""
         self._reached = position
         if self._entries:
-            self._entries[-1] = self._entries[-1]._replace(position=position)
+            self._entries[-1] = (*self._entries[-1][:3], position)
         elif self._taken is None or not self._taken.advance(position):
             self._position = position
 
@@ -170,26 +187,52 @@ class Inbox:
             trio.EndOfChannel: the inbox is closed and empty.
             TooManyUnacknowledged: the bound of what may be taken is reached; the item is still there.
         """
-        if self._left_in_turn and self._entries:
-            self._left_in_turn -= 1
+        if self._entries and self._left_in_turn:
             await trio.lowlevel.checkpoint_if_cancelled()
-        else:
+        elif self._entries or self._closed:
             await trio.lowlevel.checkpoint()
-            self._left_in_turn = min(len(self._entries), _ITEMS_PER_TURN)
+            self._left_in_turn = 0
         while not self._entries:
             if self._closed:
                 raise trio.EndOfChannel
+            # This is a turn of the others as well, so no checkpoint goes before it.
+            self._has_waiters = True
             await self._lot.park()
+            self._left_in_turn = 0
+        # Others may go on with a turn that is not used up.
+        self._left_in_turn = (self._left_in_turn or min(len(self._entries), _ITEMS_PER_TURN)) - 1
+        return self._take_oldest()  # noqa: ASYNC910  (as said above)
+
+    def take_in_turn(self) -> Event | None:
+        """Take the oldest item if that goes without a checkpoint; None if :meth:`take` is to be called.
+
+        Raises:
+            TooManyUnacknowledged: as :meth:`take`.
+        """
+        left, entries = self._left_in_turn, self._entries
+        if not (left % _ITEMS_PER_LOOK and entries):
+            return None
         if self._taken is not None:
-            self._taken.check_room()
-        entry = self._entries.popleft()
-        self._bytes -= entry.size
-        if self._taken is None:
-            self._position = entry.position
+            item = self._take_oldest()
         else:
-            self._taken.add(entry.item, size=entry.size, time=entry.time, position=entry.position)
+            # The same, laid out for the loop that it is called in.
+            item, size, _, self._position = entries.popleft()
+            self._bytes -= size
+        self._left_in_turn = left - 1
+        return item
+
+    def _take_oldest(self) -> Event:
+        taken = self._taken
+        if taken is not None:
+            taken.check_room()
+        item, size, time, position = self._entries.popleft()
+        self._bytes -= size
+        if taken is None:
+            self._position = position
+        else:
+            taken.add(item, size=size, time=time, position=position)
             self._wake()
-        return entry.item
+        return item
 
     def acknowledge(self, item: Event) -> None:
         """Note that the application is done with an item.
@@ -222,7 +265,7 @@ class Inbox:
         """
         if self._taken is not None and (oldest := self._taken.oldest) is not None:
             return oldest
-        return self._entries[0].time if self._entries else None
+        return self._entries[0][2] if self._entries else None
 
     @property
     def position(self) -> Position | None:
@@ -240,12 +283,6 @@ class Inbox:
             len(self._taken) if self._taken is not None else 0,
         )
 
-    def _has_room(self, size: int) -> bool:
-        # One item larger than everything is let in alone; the WebSocket's own limit bounds it.
-        return not self._entries or (
-            len(self._entries) < self._max_items and self._bytes + size <= self._max_bytes
-        )
-
     def _must_be_told(self, item: Event) -> bool:
         """Say whether it is let in however full it is, being no message that a gap could stand for.
 
@@ -254,19 +291,17 @@ class Inbox:
         if isinstance(item, MessageSettled):
             return True
         return isinstance(item, ChallengeRequired) and not any(
-            isinstance(entry.item, ChallengeRequired) for entry in self._entries
+            isinstance(waiting, ChallengeRequired) for waiting, *_ in self._entries
         )
-
-    def _append(self, entry: _Entry) -> None:
-        self._entries.append(entry)
-        self._bytes += entry.size
-        if self._lot:
-            self._lot.unpark()
 
     def _wake(self) -> None:
         """Wake a task for what waits: whoever was woken when it came may have found no room to take it."""
-        if self._entries and self._lot and self._taken is not None and self._taken.has_room:
-            self._lot.unpark()
+        if self._entries and self._taken is not None and self._taken.has_room:
+            self._unpark()
+
+    def _unpark(self) -> None:
+        self._lot.unpark()
+        self._has_waiters = bool(self._lot)
 
     def _fold(self, item: Event, time: int, before: Position | None, position: Position | None) -> None:
         if isinstance(item, ChallengeRequired):
@@ -274,12 +309,14 @@ class Inbox:
             return
         self._overflowed += 1
         lost = _as_overflow(item, time, before, position)
-        last = self._entries[-1]
-        if isinstance(last.item, Gap) and last.item.reason is GapReason.OVERFLOW:
-            wider = _widened(last.item, last.position, lost, position)
-            self._entries[-1] = last._replace(item=wider, time=wider.since, position=self._reached)
+        last, size, _, reached = self._entries[-1]
+        if isinstance(last, Gap) and last.reason is GapReason.OVERFLOW:
+            wider = _widened(last, reached, lost, position)
+            self._entries[-1] = wider, size, wider.since, self._reached
         else:
-            self._append(_Entry(lost, _OVERHEAD, lost.since, self._reached))
+            self._entries.append((lost, _OVERHEAD, lost.since, self._reached))
+            self._bytes += _OVERHEAD
+            self._unpark()
 
 
 def _as_overflow(item: Event, time: int, before: Position | None, position: Position | None) -> Gap:

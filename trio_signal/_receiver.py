@@ -9,10 +9,13 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 from ._continuity import Cursor, Gap, GapReason, cursor_at
-from ._envelopes import ReceivedMessage, Undecodable, decode_frame
+from ._envelopes import ReceivedMessage, Undecodable, decode_frame, duplicate_key
 from ._inbox import Inbox
 from ._journal import Journal
 from .gateways import Link, Note, Numbered
+
+#: A frame as it came, which nearly everything is that comes.
+_RAW: Final = (bytes, str)
 
 
 class WallClock:
@@ -111,20 +114,24 @@ class Receiver:
         self.report_absence(in_passing=True)
         # While an absence is in doubt the cursor has to stay before it.
         now = self._wall.now() if self._absence is None else self._absence.since
+        is_new, add, listener = self._journal.is_new, self._inbox.add, self._listener
         for item in items:
-            if isinstance(item, Numbered):
+            if isinstance(item, _RAW):
+                event = decode_frame(item)
+            elif isinstance(item, Numbered):
                 self._take_in_numbered(item)
                 continue
-            event = item if isinstance(item, Undecodable) else decode_frame(item)
+            else:
+                event = item
             if not isinstance(event, ReceivedMessage):
                 self._undecodable += 1
-            elif (key := event.duplicate_key) is not None and not self._journal.is_new(key):
+            elif (key := duplicate_key(event)) is not None and not is_new(key):
                 self._duplicates += 1
                 continue
             self._received += 1
-            self._inbox.add(event, time=now)
-            if self._listener is not None:
-                self._listener.hear(event)
+            add(event, time=now)
+            if listener is not None:
+                listener.hear(event)
 
     def begin(self, link: Link) -> None:
         """Note that a link stands; this decides who tells what was missed before."""

@@ -14,7 +14,8 @@ from ._wire import Frame, GroupInfo, Wire
 
 _WireT = TypeVar("_WireT", bound=Wire)
 
-_decode_frame: Final = msgspec.json.Decoder(Frame).decode
+#: Decodes one frame whose every field is of its type; raises as :func:`salvage` does where one is not.
+decode_strictly: Final = msgspec.json.Decoder(Frame).decode
 _split_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _split_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -22,8 +23,10 @@ _split_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MAX_ITEMS: Final = 10_000
 
 
-def decode_wire(raw: bytes) -> Frame:
-    """Decode one frame: what is not of the expected shape is None in the result, and all the rest is kept.
+def salvage(raw: bytes) -> Frame:
+    """Decode one frame that cannot be decoded strictly.
+
+    What is not of the expected shape is None in the result, and all the rest is kept.
 
     Never a checkpoint.
 
@@ -33,10 +36,7 @@ def decode_wire(raw: bytes) -> Frame:
         UnicodeDecodeError: It is not UTF-8.
         RecursionError: It is nested too deeply.
     """
-    try:
-        return _decode_frame(raw)
-    except ValueError:  # msgspec's errors and UnicodeDecodeError are ValueErrors
-        return _from_parts(Frame, _split_object(raw))
+    return _from_parts(Frame, _split_object(raw))
 
 
 def _from_parts(shape: type[_WireT], parts: dict[str, msgspec.Raw]) -> _WireT:

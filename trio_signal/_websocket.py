@@ -3,12 +3,10 @@
 trio-websocket does the handshake and the control frames. Its connect has three
 holes that are closed here: a peer that accepts TCP and says nothing, one that hangs
 up in the handshake, and TLS trouble that shows up only as a time-out (``_dial``
-does TLS before the library sees the stream). The stream under it counts bytes, knows
-when the last one came, and turns a torn write into the end of the connection, since
-a WebSocket with half a frame written still calls itself open and swallows what follows.
-
-This stream is also where data frames will be split by ourselves, a whole read at a
-time: :meth:`WebSocketLink.receive` gives a list for that reason.
+does TLS before the library sees the stream). The stream under it (:mod:`._link_stream`)
+takes the messages out, counts bytes, knows when the last one came, and turns a torn write
+into the end of the connection, since a WebSocket with half a frame written still calls
+itself open and swallows what follows.
 """
 
 import re
@@ -24,30 +22,17 @@ from wsproto import utilities
 from wsproto.frame_protocol import FrameProtocol
 
 from ._errors import GatewayError, GatewayRefused, LinkLost, Reason, told
+from ._frames import TOO_LARGE
 from ._http import retry_after
+from ._link_stream import HEAD_END, MAX_HANDSHAKE, READ, LinkStream
 
-#: What a peer may send before its handshake answer is whole, in bytes.
-_MAX_HANDSHAKE: Final = 128 * 1024
-
-#: How much of it is kept, in bytes. h11 takes no longer head either.
-_MAX_HEAD: Final = 16 * 1024
-_BLANK_LINE: Final = b"\r\n\r\n"
-
-#: How much is read at once, in bytes: larger reads cost less for each message.
-_READ: Final = 64 * 1024
-
-#: trio-websocket hands messages on through a queue; while that is full no pong is answered.
-_QUEUE: Final = 1024
-
-#: The first byte of the frame with which trio-websocket answers a ping; we send no other pongs.
-_PONG: Final = 0x8A
-_CLOSE: Final = 0x88
-
-#: How trio-websocket words its own 1009.
-_TOO_BIG: Final = "Exceeded maximum message size"
+_BROKEN: Final = "the gateway broke the WebSocket protocol"
 
 #: Seconds to tell the other side that it broke the protocol.
 _LAST_WORD: Final = 1.0
+
+#: What sending that may raise; the last where something is on its way out that nobody takes.
+_UNSENDABLE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError)
 
 #: What comes out of trio-websocket's reader when the other side talks nonsense in the handshake.
 _PROTOCOL_ERRORS: Final = (
@@ -60,77 +45,6 @@ _PROTOCOL_ERRORS: Final = (
 )
 
 
-class LinkStream(trio.abc.Stream):
-    """The stream under a WebSocket: passes everything through and takes note.
-
-    Attributes:
-        bytes_received: how many have come.
-        last_received: when the last ones came, on Trio's clock.
-        last_pong_sent: when the last ping of the other side was answered; None before.
-        close_sent: whether a close frame was written.
-        head: what came of the handshake's answer, up to its blank line and perhaps more.
-        ended: set when nothing more can come.
-        established: the other side has agreed to the WebSocket.
-    """
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream: Final = stream
-        self.bytes_received = 0
-        self.last_received = trio.current_time()
-        self.last_pong_sent: float | None = None
-        self.close_sent = False
-        self.head = b""
-        self.ended = trio.Event()
-        self.established = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send. Cancelled half way, the whole stream is closed: nobody can go on after half a frame."""
-        whole = False
-        try:
-            await self._stream.send_all(data)
-            whole = True
-        finally:
-            if not whole:
-                self.ended.set()
-                await trio.aclose_forcefully(self._stream)
-        if self.established and data[0] == _PONG:
-            self.last_pong_sent = trio.current_time()
-        elif self.established and data[0] == _CLOSE:
-            self.close_sent = True
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """See :class:`trio.abc.SendStream`."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive, taking note of bytes and of the end. A checkpoint; cancelling is safe."""
-        data: bytes | bytearray = b""
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        finally:
-            if not data:
-                self.ended.set()
-        if data:
-            # Its end is no sign of life: a gap begins with the last byte, not where the end was noticed.
-            self.bytes_received += len(data)
-            self.last_received = trio.current_time()
-        if not self.established:
-            self._read_head(bytes(data))
-        return data
-
-    def _read_head(self, data: bytes) -> None:
-        self.head = (self.head + data)[:_MAX_HEAD]
-        # trio-websocket reads on before it says that it is connected; what follows a 101 is no handshake.
-        self.established = self.head.startswith(b"HTTP/1.1 101") and _BLANK_LINE in self.head
-        if not self.established and self.bytes_received > _MAX_HANDSHAKE:
-            self.ended.set()
-            raise trio.BrokenResourceError("the handshake's answer is too long")
-
-    async def aclose(self) -> None:
-        """Close it."""
-        await self._stream.aclose()
-
-
 class WebSocketLink:
     """An open WebSocket. Made by :func:`open_websocket`."""
 
@@ -139,27 +53,24 @@ class WebSocketLink:
         self._goodbye: trio.Event | None = None
         self.stream: Final = stream
 
-    async def receive(self) -> list[str | bytes]:
-        """Wait for messages and return all that are there.
+    async def receive(self) -> list[bytes]:
+        """Wait for messages and return all that are there; text is given as the UTF-8 that came.
 
-        A checkpoint; cancelling loses nothing.
+        A checkpoint; cancelling loses nothing. Whoever calls this goes on calling it until it raises, for
+        what comes is read by these calls.
 
         Raises:
             LinkLost: the connection has ended.
         """
-        messages: list[str | bytes] = []
+        if messages := await self.stream.draw():
+            return messages
         with suppress(trio_websocket.ConnectionClosed):
-            messages.append(await self._connection.get_message())
-        if not messages and self._goodbye is not None:
+            # It gets no messages; this waits until it knows how the connection has ended.
+            await self._connection.get_message()
+        if self._goodbye is not None:
             # Closing goes on in another task, which still needs the connection.
             await self._goodbye.wait()
-        if not messages:
-            raise await self._ended()
-        # No public way asks for what is queued already; one at a time would wake the application for each.
-        queue = self._connection._recv_channel  # noqa: SLF001
-        while queue.statistics().current_buffer_used:
-            messages.append(queue.receive_nowait())
-        return messages  # noqa: ASYNC910  (it got at least one)
+        raise await self._ended()
 
     async def ping(self) -> None:
         """Send a ping and wait for its pong; no time limit of its own.
@@ -169,6 +80,7 @@ class WebSocketLink:
         after it has given all that came before.
         """
         with suppress(trio_websocket.ConnectionClosed):
+            self.stream.stop_drawing()
             await self._connection.ping()
             return
         await trio.sleep_forever()
@@ -178,28 +90,30 @@ class WebSocketLink:
         await trio.lowlevel.checkpoint()
         error = self.end()
         if not self.stream.close_sent and error.close_code is not None:
-            with trio.move_on_after(_LAST_WORD), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            with trio.move_on_after(_LAST_WORD), suppress(*_UNSENDABLE):
                 await self.stream.send_all(FrameProtocol(client=True, extensions=[]).close(error.close_code))
         return error
 
     def end(self) -> LinkLost:
         """Say how a connection ended that has."""
+        if (violation := self.stream.violation) is not None:
+            what = "a message was too large" if violation.code == TOO_LARGE else _BROKEN
+            return LinkLost(f"{what}: {violation}", reason=Reason.CONNECTION_LOST, close_code=violation.code)
         reason = self._connection.closed
         code = reason.code if reason else 1002
         words = f": {reason.reason!r}" if reason and reason.reason else ""
         if code == 1006:
             return LinkLost("the connection ended without a close frame", reason=Reason.CONNECTION_LOST)
-        if code == 1009 and _TOO_BIG in words:
-            what, kind = f"a message was too large{words}", Reason.CONNECTION_LOST
-        elif self.stream.close_sent:
+        if self.stream.close_sent:
             what, kind = f"the WebSocket was closed with {code}{words}", Reason.CLOSED_BY_GATEWAY
         else:
-            what, kind = f"the gateway broke the WebSocket protocol{words}", Reason.CONNECTION_LOST
+            what, kind = f"{_BROKEN}{words}", Reason.CONNECTION_LOST
         return LinkLost(what, reason=kind, close_code=code)
 
     async def close(self) -> None:
         """Say goodbye (1000) and wait for the answer; no time limit of its own. A checkpoint."""
         self._goodbye = trio.Event()
+        self.stream.stop_drawing()
         try:
             await self._connection.aclose()
         finally:
@@ -226,7 +140,7 @@ async def open_websocket(
             trio-websocket noticed. The cause is attached.
         GatewayRefused: the answer to the handshake was 401 or 403.
     """
-    watched = LinkStream(stream)
+    watched = LinkStream(stream, max_message_size)
     link: WebSocketLink | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -237,9 +151,7 @@ async def open_websocket(
                 host,
                 resource,
                 extra_headers=list(headers),
-                message_queue_size=_QUEUE,
-                max_message_size=max_message_size,
-                receive_buffer_size=_READ,
+                receive_buffer_size=READ,
             )
             link = WebSocketLink(await _shake_hands(connect, watched), watched)
             yield link
@@ -271,11 +183,11 @@ async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
 
 def _hung_up(stream: LinkStream) -> GatewayError:
     """Name the end of a connection whose handshake never finished."""
-    if stream.bytes_received > _MAX_HANDSHAKE:
+    if stream.bytes_received > MAX_HANDSHAKE:
         return LinkLost("the gateway sent an endless answer to the WebSocket handshake")
     # A refusal whose body ends with the connection never becomes an event of trio-websocket's.
     status = re.match(rb"HTTP/1\.[01] ([2-5][0-9]{2})", stream.head)
-    if status and _BLANK_LINE in stream.head:
+    if status and HEAD_END.search(stream.head):
         wait = re.search(rb"\r\nretry-after:[ \t]*([0-9]{1,9})[ \t]*\r\n", stream.head, re.IGNORECASE)
         return rejected(int(status[1]), float(wait[1]) if wait else None)
     return LinkLost("the gateway hung up in the WebSocket handshake")
@@ -309,7 +221,7 @@ def _told(group: ExceptionGroup[Exception], link: WebSocketLink | None) -> Excep
         }
         return rejected(leaf.status_code, retry_after(headers))
     if isinstance(leaf, _PROTOCOL_ERRORS) and link is not None:
-        # trio-websocket trips over its own close frame when more comes of a message that was too large.
+        # trio-websocket trips over a ping that comes when it has said goodbye: it wants to answer.
         return link.end()
     if isinstance(leaf, _PROTOCOL_ERRORS):
         what = "a header is not ASCII" if isinstance(leaf, UnicodeDecodeError) else str(leaf)

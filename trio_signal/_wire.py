@@ -11,6 +11,7 @@ or null here, and unknown ones are ignored.
 """
 
 import base64
+import binascii
 
 import msgspec
 
@@ -388,7 +389,7 @@ def group_recipient(internal_id: str, /) -> str:
     Never a checkpoint. The result is `group.` and the base64 of the id's text, which is base64 itself: the
     gateway takes one layer off before it hands the id to signal-cli.
     """
-    return "group." + base64.b64encode(internal_id.encode()).decode("ascii")
+    return "group." + binascii.b2a_base64(internal_id.encode(), newline=False).decode("ascii")
 
 
 def group_internal_id(recipient: str, /) -> str:
