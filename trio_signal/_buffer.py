@@ -11,9 +11,11 @@ import trio
 
 from ._checks import check_choice, check_count
 from ._errors import BufferFull, ClientClosed, ConfigurationError
+from ._lanes import Lanes
 from ._outcomes import DropReason, Failed, Ledger, Outcome, OutgoingStatistics, Sent
 from ._outgoing import (
     OutgoingMessage,
+    conversation_of,
     drop,
     enter_buffer,
     hold,
@@ -30,6 +32,9 @@ from ._outgoing import (
 _logger: Final = logging.getLogger("trio_signal.buffer")
 
 Overflow = Literal["drop_oldest", "drop_newest", "error", "wait"]
+
+#: Look at no more messages of busy conversations in one go.
+_MAX_AT_ONCE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,13 @@ class BufferStatistics:
 class MessageBuffer:
     """A first-in, first-out buffer of outgoing messages, bounded in number and bytes.
 
-    All but :meth:`put` and :meth:`take` are synchronous and work without Trio running, but for
+    All but :meth:`put` and the ways to take are synchronous and work without Trio running, but for
     messages with a deadline, which is a moment of Trio's clock.
     A message that was withdrawn or has expired while it waited counts no more and is
     passed over when its turn comes.
+
+    Whoever sends several at once takes with :meth:`take_in_turn`: of each conversation one at a time.
+    What is passed over meanwhile waits on as a part of the buffer. Either all take like this, or nobody.
 
     Args:
         max_size: the most live messages it holds.
@@ -86,6 +94,11 @@ class MessageBuffer:
         # room for as many dead as live ones, clearing them out costs O(1) a message in the long run.
         self._capacity: Final = 2 * (max_size + restored)
         self._send, self._receive = trio.open_memory_channel[OutgoingMessage](self._capacity)
+        #: How many are in the channel, live or dead.
+        self._queued = 0
+        #: What was taken out of it, before its conversation was free.
+        self._lanes: Final = Lanes[OutgoingMessage]()
+        self._takes_turns = False
         self._live = 0
         self._bytes = 0
         # What has room but is not written down yet, so is not in the buffer.
@@ -95,7 +108,8 @@ class MessageBuffer:
         self._counter = itertools.count()
         self._ledger = Ledger()
         self._turn = trio.StrictFIFOLock()
-        self._changed = trio.Event()
+        #: Made by whoever waits for room.
+        self._changed: trio.Event | None = None
         self._closed = False
 
     def __len__(self) -> int:
@@ -133,13 +147,10 @@ class MessageBuffer:
 
     def dequeue(self) -> OutgoingMessage | None:
         """Take the oldest live message, or return None when there is none."""
-        while True:
-            try:
-                message = self._receive.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                return None
+        while (message := self._take_oldest()) is not None:
             if is_waiting(message):
                 return self._taken(message)
+        return None
 
     def drain(self) -> list[OutgoingMessage]:
         """Take all live messages, oldest first, and leave the buffer empty."""
@@ -171,14 +182,15 @@ class MessageBuffer:
             BufferFull: as :meth:`put_nowait`, by policy ``"error"``.
             ClientClosed: the buffer was closed, perhaps while waiting.
         """
+        await trio.lowlevel.checkpoint()
         if await self.admit(message):
             self.enter(message)
 
     async def admit(self, message: OutgoingMessage) -> bool:
         """Promise a message its room, so that it can be written down before it is accepted.
 
-        What was promised must be given to :meth:`enter` or to :meth:`release`. A checkpoint. Cancelling
-        while waiting leaves the message unaccepted.
+        What was promised must be given to :meth:`enter` or to :meth:`release`. A checkpoint, unless there is
+        room at once. Cancelling while waiting leaves the message unaccepted.
 
         Returns:
             Whether there is room. False: it was accepted and dropped at once, by policy
@@ -188,6 +200,8 @@ class MessageBuffer:
             BufferFull: as :meth:`put_nowait`, by policy ``"error"``.
             ClientClosed: the buffer was closed, perhaps while waiting.
         """
+        if self._is_welcome(message):
+            return self._promise(message)  # noqa: ASYNC910  (as said)
         await trio.lowlevel.checkpoint()
         if self.overflow in ("error", "drop_newest"):
             return self._admit_nowait(message)
@@ -195,9 +209,8 @@ class MessageBuffer:
             self._check(message)
             while not (self._is_late(message) or self._can_promise(message)):
                 # Room comes when something leaves, and when the next message in the buffer expires.
-                changed = self._changed
                 with trio.move_on_at(min(message.deadline, self._next_deadline())):
-                    await changed.wait()
+                    await self._wait_for_change()
                 self._check(message)
             return is_new(message) and self._promise(message)
 
@@ -247,6 +260,51 @@ class MessageBuffer:
             if is_held(message):
                 return message
 
+    async def take_in_turn(self, done: OutgoingMessage | None = None) -> OutgoingMessage:
+        """Wait for the oldest live message of a conversation that is free, and take it.
+
+        Its conversation is busy then, until it is given back as ``done``. A checkpoint unless there is one at
+        once. Cancelling is safe: a message is either still in the buffer or returned.
+
+        Args:
+            done: taken in turn before; its conversation is free from now on.
+
+        Raises:
+            trio.EndOfChannel: the buffer was closed, and what is left in it belongs to busy conversations.
+        """
+        message = self.next_in_turn(done)
+        while message is None:
+            if self._queued:
+                await trio.lowlevel.checkpoint()
+                message = self.next_in_turn()
+                continue
+            # As in take().
+            message = await self._receive.receive()
+            if not is_held(message):
+                message = self.next_in_turn(message)
+        return message  # noqa: ASYNC910  (as said)
+
+    def next_in_turn(self, done: OutgoingMessage | None = None) -> OutgoingMessage | None:
+        """Take the oldest live message of a conversation that is free, if there is one at once.
+
+        Args:
+            done: taken in turn before; its conversation is free from now on.
+        """
+        self._takes_turns = True
+        if done is not None:
+            self._lanes.leave(conversation_of(done))
+        # What is aside is older than anything in the channel.
+        while (message := self._lanes.take()) is not None:
+            if is_waiting(message):
+                return self._taken(message)
+            self._lanes.leave(conversation_of(message))
+        for _ in range(_MAX_AT_ONCE):
+            if (message := self._receive_or_none()) is None:
+                break
+            if is_waiting(message) and self._lanes.occupy(conversation_of(message), message):
+                return self._taken(message)
+        return None
+
     def close(self) -> None:
         """Accept nothing more. What waits can still be taken. Idempotent."""
         self._closed = True
@@ -279,7 +337,7 @@ class MessageBuffer:
             )
 
     def _admit_nowait(self, message: OutgoingMessage) -> bool:
-        """Promise a message its room, or drop it, or refuse it."""
+        """Promise a message its room, or drop it, or refuse it. Not for those who wait for room."""
         self._check(message)
         if self._is_late(message):
             return False
@@ -290,6 +348,16 @@ class MessageBuffer:
             drop(message, DropReason.OVERFLOW)
             return False
         raise BufferFull(f"{self._live} messages ({self._bytes} bytes) wait already, and there is no room")
+
+    def _is_welcome(self, message: OutgoingMessage) -> bool:
+        """Say whether there is room for a message at once, and nobody waits for room before it."""
+        return (
+            not self._closed
+            and not self._turn.locked()
+            and is_new(message)
+            and not is_past_deadline(message)
+            and self._can_promise(message)
+        )
 
     def _can_promise(self, message: OutgoingMessage) -> bool:
         if self.overflow == "drop_oldest":
@@ -325,7 +393,7 @@ class MessageBuffer:
 
     def _drop_oldest(self) -> None:
         """Drop the oldest live message, which is known to exist."""
-        while not drop(self._receive.receive_nowait(), DropReason.OVERFLOW):
+        while (message := self._take_oldest()) is not None and not drop(message, DropReason.OVERFLOW):
             pass
 
     def _accept(self, message: OutgoingMessage) -> None:
@@ -340,20 +408,28 @@ class MessageBuffer:
         self._bytes += message.size
         if message.deadline != math.inf:
             heapq.heappush(self._deadlines, (message.deadline, next(self._counter), message))
-        if self._receive.statistics().current_buffer_used == self._capacity:
+        if self._queued == self._capacity:
             self._clear_out()
-        # A waiting receiver gets the message now, though its task runs later. In between the message must not
-        # count as being in the buffer, or making room for the next one would look for it here in vain.
-        handed_over = self._receive.statistics().tasks_waiting_receive > 0
-        self._send.send_nowait(message)
-        if handed_over:
+        if self._queued or not self._somebody_waits():
+            self._queue(message)
+        elif not self._takes_turns or self._lanes.occupy(conversation_of(message), message):
+            # Who waits gets it now, though his task runs later. In between the message must not count as
+            # being in the buffer, or making room for the next one would look for it here in vain.
+            self._send.send_nowait(message)
             self._taken(message)
+
+    def _somebody_waits(self) -> bool:
+        return self._receive.statistics().tasks_waiting_receive > 0
 
     def _clear_out(self) -> None:
         """Take the dead messages out of a channel that is full of them, keeping the order."""
         waiting = [m for m in iter(self._receive_or_none, None) if is_waiting(m)]
         for message in waiting:
-            self._send.send_nowait(message)
+            self._queue(message)
+
+    def _queue(self, message: OutgoingMessage) -> None:
+        self._send.send_nowait(message)
+        self._queued += 1
 
     def _expire(self) -> None:
         """Drop what has passed its deadline, and forget the deadlines of messages that have left."""
@@ -363,11 +439,15 @@ class MessageBuffer:
             self._deadlines = [entry for entry in self._deadlines if is_waiting(entry[2])]
             heapq.heapify(self._deadlines)
 
+    def _take_oldest(self) -> OutgoingMessage | None:
+        oldest = self._lanes.take_oldest()
+        return self._receive_or_none() if oldest is None else oldest
+
     def _receive_or_none(self) -> OutgoingMessage | None:
-        try:
-            return self._receive.receive_nowait()
-        except trio.WouldBlock:
+        if not self._queued:
             return None
+        self._queued -= 1
+        return self._receive.receive_nowait()
 
     def _taken(self, message: OutgoingMessage) -> OutgoingMessage:
         self._leave(message)
@@ -381,6 +461,7 @@ class MessageBuffer:
 
     def _decided(self, message: OutgoingMessage) -> None:
         if was_in_buffer(message):
+            self._lanes.forget(message)
             self._leave(message)
 
     def _told(self, message: OutgoingMessage, outcome: Outcome) -> None:
@@ -388,9 +469,15 @@ class MessageBuffer:
         self._ledger.enter(outcome)
         _log(message.id, outcome)
 
+    async def _wait_for_change(self) -> None:
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
+
     def _notify(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
 
 def _closed() -> ClientClosed:

@@ -1,8 +1,9 @@
-"""The send task: one message at a time, in order, each to its outcome."""
+"""The send task: each message to its outcome, in order inside each conversation, a bounded number at once."""
 
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -44,12 +45,39 @@ _PAUSE: Final = Backoff(initial=60.0, maximum=900.0, jitter=False, retry_after_c
 _RENEWALS: Final = 3
 
 
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A message that is being seen to its outcome.
+
+    Attributes:
+        message: which.
+        retry_at: when it may be tried again, on Trio's clock.
+        resend_at: when it may leave again for all that evidence is waited for.
+        limits: how many rate limits were known when it left last.
+        renewals: how often credentials had been renewed then.
+        news: ends its wait for its turn; None while it does not wait.
+    """
+
+    message: OutgoingMessage
+    retry_at: float = -math.inf
+    resend_at: float = -math.inf
+    limits: int = 0
+    renewals: int = 0
+    news: trio.Event | None = None
+
+    def wake_up(self, *_: object) -> None:
+        """Have it look again whether it may leave."""
+        if self.news is not None:
+            self.news.set()
+
+
 class Sender:
     """Takes messages from the buffer and gives each its outcome.
 
-    The message that is being sent sits in :attr:`slot`, outside every connection's
-    scope: losing the receive link does not touch it, and whatever cancels the task
-    leaves it there to be accounted for by :meth:`abandon` (contract O9).
+    Up to ``max_in_flight`` messages have a slot, no two of them of one conversation. A slot is outside
+    every connection's scope: losing the receive link does not touch it, and whatever cancels the task
+    leaves the messages there to be accounted for by :meth:`abandon` (contract O9). A message that
+    is to be tried again keeps its slot, and so its place in its conversation; the other slots go on.
 
     Args:
         buffer: where messages wait.
@@ -58,6 +86,7 @@ class Sender:
         bucket: the rate limit, None for none.
         journal: where it is written down that a message may leave.
         settler: waits for evidence where nobody knows whether a message went out.
+        max_in_flight: how many messages are sent at once.
         delivery: what to do then without evidence.
         max_attempts: how often a message is attempted in all, with ``"at_least_once"``.
         source: where the jitter between attempts comes from; a shared one by default.
@@ -73,6 +102,7 @@ class Sender:
         *,
         journal: Journal,
         settler: Settler,
+        max_in_flight: int,
         delivery: Delivery,
         max_attempts: int,
         source: Random | None,
@@ -84,17 +114,20 @@ class Sender:
         self._bucket: Final = bucket
         self._journal: Final = journal
         self._settler: Final = settler
+        self._max_in_flight: Final = max_in_flight
         self._attempts_allowed: Final = max_attempts if delivery == "at_least_once" else 1
         self._source: Final = source
         self._on_challenge: Final = on_challenge
-        self.slot: OutgoingMessage | None = None
+        self._slots: Final[dict[OutgoingMessage, _Slot]] = {}
         self.finished: Final = trio.Event()
+        self._limits = 0
+        self._limits_over = 0
         self._limits_in_a_row = 0
+        #: What was told of the last one.
+        self._challenges: Final[set[tuple[str, ...]]] = set()
         self._paused_until = -math.inf
-        self._retry_at = -math.inf
-        #: When the message in the slot may leave again for all that evidence is waited for.
-        self._resend_at = -math.inf
-        self._news = trio.Event()
+        self._renewals = 0
+        self._renewing: Final = trio.Lock()
         status.listen(self._wake_up)
 
     async def run(self) -> None:
@@ -102,18 +135,31 @@ class Sender:
 
         Cancelling at any point loses no message.
         """
-        while True:
-            try:
-                self.slot = await self._buffer.take()
-            except trio.EndOfChannel:
-                await trio.lowlevel.checkpoint()
-                break
-            on_decided(self.slot, self._wake_up)
-            on_decided(self.slot, self._settler.forget)
-            await self._see_through(self.slot)
-            self.slot = None
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._max_in_flight):
+                nursery.start_soon(self._work)
         await self._settler.drained()
         self.finished.set()
+
+    async def _work(self) -> None:
+        """See messages through, one after the other, until the buffer has no more for us."""
+        message: OutgoingMessage | None = None
+        while True:
+            try:
+                message = await self._buffer.take_in_turn(message)
+            except trio.EndOfChannel:
+                await trio.lowlevel.checkpoint()
+                return
+            slot = self._slots[message] = _Slot(message)
+            on_decided(message, slot.wake_up)
+            on_decided(message, self._settler.forget)
+            await self._see_through(slot)
+            del self._slots[message]
+
+    @property
+    def in_flight(self) -> tuple[OutgoingMessage, ...]:
+        """The messages that were taken from the buffer and have no outcome yet, in that order."""
+        return tuple(self._slots)
 
     @property
     def paused_until(self) -> float | None:
@@ -122,6 +168,10 @@ class Sender:
 
     def resume(self) -> None:
         """End the pause for a rate limit, since its cause is gone."""
+        if self.paused_until is not None:
+            # What left before meets the old limit, which says nothing about now.
+            self._limits += 1
+            self._limits_over = self._limits
         self._limits_in_a_row = 0
         self._paused_until = -math.inf
         self._wake_up()
@@ -143,13 +193,17 @@ class Sender:
             settle(message, doubt)
 
     def abandon(self, *, leave: bool) -> None:
-        """Give the message in the slot its outcome after the task has ended.
+        """Give the messages in the slots their outcomes after the task has ended.
 
         Args:
-            leave: leave it to the next process, if nothing of it is leaving now.
+            leave: leave them to the next process, unless something of them is leaving now.
         """
-        message, self.slot = self.slot, None
-        if message is None or is_decided(message):
+        for message in self.in_flight:
+            self._abandon(message, leave=leave)
+        self._slots.clear()
+
+    def _abandon(self, message: OutgoingMessage, *, leave: bool) -> None:
+        if is_decided(message):
             return
         if leave and leave_to_next(message):
             # That it leaves may be written down already, while it waited for its turn.
@@ -159,41 +213,46 @@ class Sender:
             error = ClientClosed("the client was closed while the message was being sent")
             settle(message, Failed(error, Certainty.UNKNOWN))
 
-    async def _see_through(self, message: OutgoingMessage) -> None:
+    async def _see_through(self, slot: _Slot) -> None:  # noqa: ASYNC910  (one has hardly an outcome yet)
         """Attempt one message until it has its outcome."""
+        message = slot.message
         attempts = renewals = 0
-        self._resend_at = -math.inf
-        while await self._wait_for_turn(message):
+        while is_held(message) and (self._is_free(slot) or await self._wait_for_turn(slot)):
+            # No more are written down as leaving than may leave: a kill would give each an unknown outcome.
+            if self._bucket:
+                self._bucket.take(trio.current_time())
             await self._journal.begin(message)
             async with self._gateway.turn():
+                if self._bucket:
+                    self._bucket.give_back()
                 # While something else had the turn the link may have been lost, or a pause have begun, and
                 # the message have been withdrawn or have expired.
-                if not self._is_free(message, now := trio.current_time()):
+                if not (self._is_free(slot) and begin_writing(message)):
                     self._journal.unsent(message)
+                    # Somebody else may leave in its stead.
+                    self._wake_up()
                     continue
-                if not begin_writing(message):
-                    break
-                self._take_leave(now)
+                self._take_leave(slot)
                 attempts += 1
                 attempt = self._settler.begin(message)
                 result = await self._gateway.send(message)
                 self._settler.end(attempt, result.outcome)
-            self._note_rate_limit(message, result)
+            self._note_rate_limit(slot, result)
             if result.retry:
-                self._hold(message, attempts, result)
+                self._hold(slot, attempts, result)
                 continue
             if result.refused and self._gateway.can_renew_credentials and renewals < _RENEWALS:
                 # Held, not being written, while the callable runs: it may take its time.
                 renewals += 1
-                self._hold(message, renewals, result)
-                await self._gateway.renew_credentials()
+                self._hold(slot, renewals, result)
+                await self._renew_credentials(slot)
                 continue
             if (
                 isinstance(result.outcome, Failed)
                 and result.outcome.certainty is Certainty.UNKNOWN
                 and doubts(message) + 1 < self._attempts_allowed
             ):
-                self._hold(message, attempts, result, doubt=result.outcome)
+                self._hold(slot, attempts, result, doubt=result.outcome)
                 continue
             self._conclude(message, result.outcome)
             break
@@ -206,65 +265,81 @@ class Sender:
                 return
         settle(message, outcome)
 
-    def _hold(
-        self, message: OutgoingMessage, attempt: int, result: SendResult, doubt: Failed | None = None
-    ) -> None:
+    def _hold(self, slot: _Slot, attempt: int, result: SendResult, doubt: Failed | None = None) -> None:
         """Keep a message for another attempt, later."""
+        message = slot.message
         hold(message, doubt)
         if doubt is None:
             self._journal.unsent(message)
         delay = _RETRY.delay(attempt, retry_after=result.retry_after, source=self._source)
         now = trio.current_time()
-        self._retry_at = now + delay
+        slot.retry_at = now + delay
         if doubt is not None:
-            self._resend_at = now + self._settler.watch(message)
-            delay = max(delay, self._resend_at - now)
+            slot.resend_at = now + self._settler.watch(message)
+            delay = max(delay, slot.resend_at - now)
         _logger.info("message %s is tried again in %.1f s: %s", message.id, delay, result.outcome)
 
-    async def _wait_for_turn(self, message: OutgoingMessage) -> bool:
+    async def _wait_for_turn(self, slot: _Slot) -> bool:
         """Wait until the message may be sent; False if it got an outcome meanwhile. A checkpoint."""
+        message = slot.message
         await trio.lowlevel.checkpoint()
         while is_held(message):
-            if self._is_free(message, now := trio.current_time()):
+            if self._is_free(slot):
                 return is_held(message)
-            news = self._news = trio.Event()
-            with trio.move_on_at(min(message.deadline, self._free_at(message, now))):
-                await news.wait()
+            slot.news = trio.Event()
+            with trio.move_on_at(min(message.deadline, self._free_at(slot, trio.current_time()))):
+                await slot.news.wait()
         return False
 
-    def _is_free(self, message: OutgoingMessage, now: float) -> bool:
+    def _is_free(self, slot: _Slot) -> bool:
         """Say whether a message may leave now, if evidence does not give it its outcome at this moment."""
         self._settler.look()
-        return self._free_at(message, now) <= now
+        return self._free_at(slot, now := trio.current_time()) <= now
 
-    def _free_at(self, message: OutgoingMessage, now: float) -> float:
+    def _free_at(self, slot: _Slot, now: float) -> float:
         """Return when a message may leave, as far as is known; infinity without a connection."""
         if self._status.state is not ConnectionState.CONNECTED:
             return math.inf
         rate = now + self._bucket.delay(now) if self._bucket else now
-        settled_at = max(self._resend_at, self._settler.ripe_at(message))
-        return max(self._retry_at, self._paused_until, rate, settled_at)
+        return max(
+            slot.retry_at, slot.resend_at, self._settler.ripe_at(slot.message), self._paused_until, rate
+        )
 
-    def _take_leave(self, now: float) -> None:
+    def _take_leave(self, slot: _Slot) -> None:
         """Count a message that leaves now."""
         if self._bucket:
-            self._bucket.take(now)
-        self._retry_at = -math.inf
+            self._bucket.take(trio.current_time())
+        slot.retry_at = -math.inf
+        slot.limits, slot.renewals = self._limits, self._renewals
 
-    def _note_rate_limit(self, message: OutgoingMessage, result: SendResult) -> None:
-        if isinstance(result.outcome, Sent):
+    async def _renew_credentials(self, slot: _Slot) -> None:
+        """Ask for new credentials, once for all messages that were refused with the same. A checkpoint."""
+        async with self._renewing:
+            if slot.renewals == self._renewals:
+                await self._gateway.renew_credentials()
+                self._renewals += 1
+
+    def _note_rate_limit(self, slot: _Slot, result: SendResult) -> None:
+        # What left before the limit was met shows neither that it is over nor that it was met again.
+        is_news = slot.limits == self._limits
+        if is_news and isinstance(result.outcome, Sent):
             self._limits_in_a_row = 0
-        if not result.rate_limited:
+        if not result.rate_limited or slot.limits < self._limits_over:
             return
-        self._limits_in_a_row += 1
-        pause = _PAUSE.ceiling(self._limits_in_a_row)
+        if is_news:
+            self._limits += 1
+            self._limits_in_a_row += 1
+            self._challenges.clear()
+        pause = _PAUSE.ceiling(max(self._limits_in_a_row, 1))
         if result.retry_after is not None:
             # A pause of nothing would let a whole queue run into the same limit.
             pause = min(max(result.retry_after, _RETRY.floor), _PAUSE.retry_after_cap)
-        self._paused_until = trio.current_time() + pause
+        self._paused_until = max(self._paused_until, trio.current_time() + pause)
         _logger.warning("Signal limits the rate of this account; sending pauses for %g s", pause)
-        if result.challenge_tokens:
-            self._on_challenge(message.account, result.challenge_tokens, pause)
+        if result.challenge_tokens and result.challenge_tokens not in self._challenges:
+            self._challenges.add(result.challenge_tokens)
+            self._on_challenge(slot.message.account, result.challenge_tokens, pause)
 
     def _wake_up(self, *_: object) -> None:
-        self._news.set()
+        for slot in self._slots.values():
+            slot.wake_up()
