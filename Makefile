@@ -23,9 +23,9 @@ SIGNAL_CLI_STAMP := $(SIGNAL_CLI)/.brought-$(SIGNAL_CLI_VERSION)
 
 # Modules without I/O, tested exhaustively: each of these is covered to 100 %, branches included.
 PURE := _states _outcomes _outgoing _contents _operations _targets _recipients _continuity _acknowledgements _envelopes _salvage _wire _errors _buffer \
-    _ratelimit _inbox hub/log hub/_pages hub/_protocol gateways/_hub_wire gateways/_hub_frames gateways/_hub_answers gateways/_hub_operations \
+    _ratelimit _inbox hub/log hub/_pages hub/_protocol hub/_incoming hub/_request_head hub/_recovered hub/_framing gateways/_hub_wire gateways/_hub_frames gateways/_hub_answers gateways/_hub_operations \
     gateways/_rest_answers gateways/_rest_requests gateways/_rest_operations gateways/_rest_results gateways/_operation_answers \
-    gateways/_rpc_answers gateways/_rpc_requests gateways/_rpc_results gateways/_sse gateways/_backlog gateways/_event_answers _styles \
+    _http_answers _frames _lanes gateways/_rpc_answers gateways/_rpc_requests gateways/_rpc_results gateways/_sse gateways/_backlog gateways/_event_answers _styles \
     _evidence store/_batch store/_schema store/_codec
 MIN_COVERAGE := 95
 # ASYNC9xx are off unless named. ASYNC127 is off since it objects to httpx itself, which is a dependency on purpose: `http_client=`
@@ -70,6 +70,7 @@ test: lint ## lint, run all tests, check the coverage
 test-real: $(STAMP) $(SIGNAL_CLI_STAMP) ## run the tests against real processes, signal-cli and Chromium (tests/real)
 	@mkdir -p .cache
 	@$(bring_chromium)
+	@$(bring_valgrind)
 	@if ls tests/real/test_*.py > /dev/null 2>&1; then \
 	    echo 'Tests against real processes, started from this folder, against signal-cli $(SIGNAL_CLI_VERSION), and of the page in Chromium.'; \
 	    $(call pytest,test-real,-m pytest --numprocesses=auto --dist=worksteal tests/real); \
@@ -105,8 +106,14 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 	$(PY) -m ruff check --fix .
 
 .PHONY: bench
-bench: $(STAMP) ## run the benchmarks, each beside the plain libraries
-	$(PY) -m benchmarks
+bench: $(STAMP) ## run the benchmarks quickly beside other libraries, and draw .cache/bench/report.html
+	$(PY) -m benchmarks; status=$$?; $(PY) -m benchmarks report; exit $$status
+
+.PHONY: instructions
+instructions: $(STAMP) ## count the instructions of the hot paths and compare them with benchmarks/instructions.json (about a minute)
+	@mkdir -p .cache
+	@$(bring_valgrind)
+	@$(PY) -m tests.instructions
 
 .PHONY: lock
 lock: ## write requirements/ci.txt anew; LOCK_FLAGS=--upgrade takes new versions
@@ -154,6 +161,17 @@ have || { \
     { $$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium; } \
         > .cache/chromium.log 2>&1 && have \
     || { tail -n 3 .cache/chromium.log; echo 'The tests of the page need Chromium, and it could not be installed with apt-get. Install it yourself, so that chromium or google-chrome is on the PATH.'; exit 1; }; \
+}
+endef
+
+# Counts instructions, which a shared machine cannot blur as it does times.
+define bring_valgrind
+command -v valgrind > /dev/null || { \
+    echo 'Installing Valgrind to count instructions ...'; \
+    as=; test "$$(id -u)" = 0 || as='sudo -n'; \
+    { $$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends valgrind; } \
+        > .cache/valgrind.log 2>&1 && command -v valgrind > /dev/null \
+    || { tail -n 3 .cache/valgrind.log; echo 'Counting instructions needs Valgrind, and it could not be installed with apt-get. Install it yourself, so that valgrind is on the PATH.'; exit 1; }; \
 }
 endef
 

@@ -14,7 +14,6 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
-import httpx
 import jwt
 import pytest
 import trio
@@ -33,8 +32,10 @@ from trio_signal._cli.lines import BadLine, LineSplitter, parse_line
 from trio_signal._cli.text import printable
 from trio_signal._dial import parse_url
 from trio_signal._envelopes import decode_frame
-from trio_signal._errors import LinkLost, WrongGatewayMode
-from trio_signal._http import StreamTransport
+from trio_signal._errors import AnswerError, LinkLost, WrongGatewayMode
+from trio_signal._http import Connections, Unanswered
+from trio_signal._http import Request as HttpRequest
+from trio_signal._http_answers import Headers
 from trio_signal._operations import AnyOperation, Operation
 from trio_signal._outcomes import Failed, Sent
 from trio_signal._saving import safe_name
@@ -194,7 +195,7 @@ def read_file(data: bytes) -> None:
 def read_events_refusal(data: bytes) -> None:
     """Say why an answer is no stream of events: content type, encoding, status and words, a line each."""
     kind, encoding, status, words = (data.split(b"\n", 3) + [b""] * 3)[:4]
-    headers = httpx.Headers([(b"Content-Type", kind), (b"Content-Encoding", encoding), (b"Server", words)])
+    headers = Headers([(b"Content-Type", kind), (b"Content-Encoding", encoding), (b"Server", words)])
     code = int(status) if status.isdigit() and len(status) < 4 else 200
     for account in (None, ACCOUNT):
         error = read_refusal(parse_url("http://127.0.0.1:8080"), account, code, headers, words)
@@ -328,7 +329,7 @@ def _requested(data: bytes) -> Request | int | None:
 
 
 def read_response(data: bytes) -> None:
-    """Read an answer to a request of the client's: it is one, or one of httpx's errors says why not."""
+    """Read an answer to a request of the client's: it is one, or an error of ours says why not."""
 
     async def main() -> None:
         peer, ours = memory_connection(len(data) + 4096)
@@ -339,13 +340,12 @@ def read_response(data: bytes) -> None:
 
         await peer.send_all(data)
         await peer.send_eof()
-        transport = StreamTransport(dial, max_answer=1000)
-        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
-            with trio.fail_after(PATIENCE), contextlib.suppress(httpx.HTTPError):
-                async with client.stream("GET", "http://127.0.0.1/x") as response:
-                    body = b"".join([piece async for piece in response.aiter_raw()])
-                    assert len(body) <= 1000
-                    assert 200 <= response.status_code <= 999
+        connections = Connections(dial)
+        with trio.fail_after(PATIENCE), contextlib.suppress(Unanswered, AnswerError):
+            answer = await connections.exchange(HttpRequest(b"GET /x HTTP/1.1\r\n\r\n"), max_answer=1000)
+            assert len(answer.body) <= 1000
+            assert 200 <= answer.status <= 999
+        await connections.aclose()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
 

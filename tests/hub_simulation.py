@@ -332,12 +332,18 @@ async def _run_hub_process(world: World, random: Random) -> None:
         backoff=Backoff(random=random),
         wall_clock=trio.current_time,
         close_timeout=1.0,
+        max_in_flight=_in_flight(world, "hub"),
         store=None if world.kept is None else world.kept.store,
     ) as client:
         log = RecordingLog(world, clock=trio.current_time, **world.log_options)
         while True:
             await _serve(world, client, log, random)
             await trio.sleep(world.downtime)
+
+
+def _in_flight(world: World, who: str) -> int:
+    """Say how many messages a client sends at once: for half of them it is one."""
+    return Random(f"{world.seed}-{who} in flight").choice((1, 1, 2, 8))
 
 
 async def _serve(world: World, client: SignalClient, log: MessageLog, random: Random) -> None:
@@ -394,6 +400,7 @@ async def _live(world: World, listener: Listener) -> None:
         wall_clock=trio.current_time,
         send_timeout=60.0,
         close_timeout=random.choice((0.0, 5.0)),
+        max_in_flight=_in_flight(world, listener.name),
     ) as client:
         listener.client = client
         async with trio.open_nursery() as nursery:

@@ -70,8 +70,13 @@ async def open_gateway(**options: Any) -> AsyncGenerator[FakeGateway]:
 
 
 def open_client(gateway: FakeGateway, **options: Any) -> AbstractAsyncContextManager[SignalClient]:
-    """Open a client on ``gateway``, without jitter unless ``backoff`` is given."""
-    defaults: dict[str, Any] = {"connect": gateway.connect, "wall_clock": wall_time, "backoff": EXACT}
+    """Open a client on ``gateway``, without jitter and probes unless ``backoff`` and the like are given."""
+    defaults: dict[str, Any] = {
+        "connect": gateway.connect,
+        "wall_clock": wall_time,
+        "backoff": EXACT,
+        "probe_interval": None,
+    }
     return open_signal_client(gateway.url, gateway.account, **(defaults | options))
 
 

@@ -70,10 +70,12 @@ def test_times_are_readable_and_absurd_ones_are_numbers() -> None:
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_default() -> None:
     environ = {"TRIO_SIGNAL_BUFFER_SIZE": "7", "TRIO_SIGNAL_OVERFLOW": "error", "TRIO_SIGNAL_DELIVERY": ""}
+    environ["TRIO_SIGNAL_MAX_IN_FLIGHT"] = "4"
     command, values = parse(["daemon", *GIVEN, "--buffer-size", "5"], environ)
     assert command == "daemon"
     assert (values["buffer_size"], values["overflow"], values["delivery"]) == (5, "error", "at_most_once")
     assert (values["close_timeout"], values["log_level"], values["json"]) == (10.0, "info", False)
+    assert values["max_in_flight"] == 4
 
 
 def test_all_can_come_from_the_environment() -> None:

@@ -740,6 +740,37 @@ def key(content: dict[str, Any], **envelope: Any) -> tuple[str | int | bytes | N
     return receive(value).duplicate_key
 
 
+def test_a_place_told_beside_a_message_is_part_of_its_key() -> None:
+    """No signal-cli sends two contents in one envelope; the group that one names counts for the whole."""
+    both = {
+        "sourceUuid": PEER_UUID,
+        "dataMessage": {"timestamp": T, "message": "hi"},
+        "typingMessage": {"action": "STARTED", "timestamp": T, "groupId": GROUP_ID},
+    }
+    message = receive({"envelope": both, "account": ACCOUNT})
+    assert message.duplicate_key == (ACCOUNT, PEER_UUID, None, T, "message", GROUP_ID)
+
+
+@pytest.mark.threat("T2")
+@pytest.mark.parametrize("field", ["sourceUuid", "sourceNumber", "source"])
+def test_a_key_of_very_long_names_is_short_and_as_good(field: str) -> None:
+    """Thousands of keys are remembered, and a frame may have megabytes."""
+    message = {"timestamp": T, "message": "hi"}
+    names = ["x" * 1_000_000, "x" * 999_999 + "y", "x" * 3000, "ä" * 3000]
+    keys = [receive({"envelope": {field: name, "dataMessage": message}}).duplicate_key for name in names]
+    assert len(set(keys)) == len(names)
+    assert all(len(repr(key)) < 200 for key in keys)
+    # A copy that is longer for another reason, or shorter, has the same.
+    copies = [
+        {"envelope": {field: "x" * 1900, "dataMessage": message | {"message": text}}}
+        for text in ("hi", "hi" * 5000)
+    ]
+    short, long = (receive(copy).duplicate_key for copy in copies)
+    assert short == long is not None
+    call = {"envelope": {field: "x" * 3000, "callMessage": {"offerMessage": {"id": 1}}, "timestamp": T}}
+    assert len(repr(receive(call).duplicate_key)) < 200
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.contract("R6")
 def test_copies_of_a_message_have_one_key(name: str) -> None:

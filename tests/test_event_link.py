@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
-import httpx
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -26,6 +25,7 @@ from trio_signal import (
 from trio_signal._credentials import Credentials
 from trio_signal._dial import parse_url
 from trio_signal._errors import PermanentError, Remedy, remedy_for
+from trio_signal._http_answers import Headers
 from trio_signal.gateways import Absence
 from trio_signal.gateways._event_answers import has_left_all, is_the_daemons, read_refusal
 from trio_signal.gateways._event_link import EventLink
@@ -509,7 +509,7 @@ async def test_only_what_the_daemon_wrote_before_it_noticed_can_be_lost(
 @pytest.mark.contract("R3")
 @pytest.mark.parametrize(("url", "expected"), [(URL, True), ("https://127.0.0.1", False)])
 def test_the_daemon_speaks_no_tls(url: str, expected: bool) -> None:
-    headers = httpx.Headers({"Transfer-encoding": "chunked", "Content-type": "text/event-stream"})
+    headers = Headers([(b"Transfer-encoding", b"chunked"), (b"Content-type", b"text/event-stream")])
     assert is_the_daemons(parse_url(url), headers) is expected
 
 
@@ -804,12 +804,12 @@ async def test_synchronised_only_when_the_events_were_taken(autojump_clock: Mock
     ],
 )
 def test_which_answers_prove_that_nothing_was_given(status: int, kind: str, has_left: bool) -> None:
-    assert has_left_all(status, httpx.Headers({"Content-Type": kind})) == has_left
+    assert has_left_all(status, Headers([(b"Content-Type", kind.encode())])) == has_left
 
 
 def test_what_gives_no_events_is_told_by_what_it_gave() -> None:
     address = parse_url("http://127.0.0.1:8080")
-    error = read_refusal(address, None, 200, httpx.Headers({"Content-Type": "text/html"}), None)
+    error = read_refusal(address, None, 200, Headers([(b"Content-Type", b"text/html")]), None)
     assert "answered with 'text/html' where signal-cli's daemon gives events" in str(error)
 
 
@@ -817,5 +817,5 @@ def test_what_gives_no_events_is_told_by_what_it_gave() -> None:
     "spelled", [["Transfer-encoding"], ["Content-type"], ["Transfer-encoding", "Content-Type"]]
 )
 def test_half_of_the_jdks_spelling_is_not_the_daemons(spelled: list[str]) -> None:
-    headers = httpx.Headers([(name, "chunked") for name in spelled])
+    headers = Headers([(name.encode(), b"chunked") for name in spelled])
     assert not is_the_daemons(parse_url("http://127.0.0.1:8080"), headers)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -244,6 +245,24 @@ def test_people_are_forgotten_when_there_are_too_many() -> None:
         evidence.hear(receipt(10_000 * n + 50, sender=people[n], changes=NAMELESS), at(10_000 * n + 200))
     assert proved(evidence, "m0", 20_000) is None
     assert proved(evidence, "m1", 20_000) == 10_050
+
+
+def test_names_that_no_number_and_no_uuid_can_have_are_not_kept() -> None:
+    """Else a gateway could fill the memory with them, a message's size for each name."""
+    evidence = Evidence()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(20):
+            long = {
+                "sourceNumber": f"+{number}" + "1" * 100_000,
+                "sourceUuid": f"{number:08}" + "a" * 100_000,
+            }
+            assert evidence.overhear(frame({**long, "timestamp": 1, "dataMessage": {"message": "x"}}))
+            evidence.hear(frame(long, exception={"message": "not decrypted"}), at(1))
+        assert tracemalloc.get_traced_memory()[0] - before < 400_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_account_must_be_the_one_that_sent_where_a_gateway_serves_several() -> None:

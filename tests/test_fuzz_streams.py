@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, contextmanager
 from itertools import chain, repeat
 from typing import Any, Final
 
-import httpx
 import pytest
 import trio
 from trio.testing import MockClock
@@ -16,10 +15,10 @@ from tests.fuzz_examples import FRAMES, HUB_FRAMES
 from tests.hubs import masked
 from tests.peers import Dialled, Peer, Script, answers
 from tests.test_sse import Counted
-from trio_signal import RequestFailed, SignalError
+from trio_signal import AnswerError, RequestFailed, SignalError
 from trio_signal._cli.lines import MAX_LINE, LineSplitter
 from trio_signal._envelopes import decode_frame
-from trio_signal._http import LiveTransport, StreamTransport
+from trio_signal._http import Connections, Request, Unanswered, open_response
 from trio_signal._websocket import open_websocket
 from trio_signal.gateways._hub_frames import HubFrames
 from trio_signal.gateways._rpc_results import FileReader
@@ -220,6 +219,7 @@ async def test_a_request_to_the_hub_without_an_end(autojump_clock: MockClock, na
                 await connection.read_body(LIMIT, timeout=30)
 
 
+REQUEST: Final = Request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 OK: Final = b"HTTP/1.1 200 OK\r\n"
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 RESPONSES: Final = {
@@ -242,23 +242,19 @@ RESPONSES: Final = {
 @pytest.mark.parametrize("name", RESPONSES)
 async def test_an_answer_of_the_gateway_without_an_end(autojump_clock: MockClock, name: str) -> None:
     async with pouring(stream(*RESPONSES[name])) as ours:
-        transport = StreamTransport(repeated(ours), max_answer=LIMIT)
-        async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=3600) as client:
-            with holding(2 * LIMIT + SLACK), contextlib.suppress(httpx.HTTPError):
-                async with client.stream("GET", "http://127.0.0.1/") as response:
-                    assert sum([len(piece) async for piece in response.aiter_raw()]) <= LIMIT
+        connections = Connections(repeated(ours))
+        with trio.fail_after(3600), holding(2 * LIMIT + SLACK), contextlib.suppress(Unanswered, AnswerError):
+            assert len((await connections.exchange(REQUEST, max_answer=LIMIT)).body) <= LIMIT
 
 
 @pytest.mark.threat("T2")
 @pytest.mark.parametrize("name", RESPONSES)
 async def test_an_answer_that_is_read_as_it_comes_is_not_kept(autojump_clock: MockClock, name: str) -> None:
     async with pouring(stream(*RESPONSES[name])) as ours:
-        transport = LiveTransport(repeated(ours), base_path="", on_bytes=lambda _: None)
-        async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=3600) as client:
-            with holding(SLACK), contextlib.suppress(httpx.HTTPError):
-                async with client.stream("GET", "http://127.0.0.1/") as response:
-                    async for _ in response.aiter_raw():
-                        pass
+        with trio.fail_after(3600), holding(SLACK), contextlib.suppress(Unanswered):
+            async with open_response(repeated(ours), REQUEST, lambda _: None) as response:
+                async for _ in response:
+                    pass
 
 
 def repeated(ours: trio.abc.Stream) -> Callable[[], Any]:

@@ -552,6 +552,33 @@ async def test_cancelling_a_task_that_waits_takes_nothing_from_the_others(autoju
     assert taken == [(0, message(0)), (2, message(1))]
 
 
+async def test_an_item_that_comes_while_a_cancelled_task_leaves_wakes_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    inbox = Inbox()
+    taken: list[Event] = []
+
+    async def taker(scope: trio.CancelScope) -> None:
+        with scope:
+            taken.append(await inbox.take())
+
+    async with trio.open_nursery() as nursery:
+        for n in range(3):
+            scope = trio.CancelScope()
+            nursery.start_soon(taker, scope)
+            await wait_all_tasks_blocked()
+            # It waits no more, and has not run since.
+            scope.cancel()
+            inbox.put([message(n)], time=5)
+            nursery.start_soon(taker, trio.CancelScope())
+            await wait_all_tasks_blocked()
+            assert taken == [message(each) for each in range(n + 1)]
+        nursery.start_soon(taker, trio.CancelScope())
+        await wait_all_tasks_blocked()
+        inbox.put([message(3)], time=5)
+    assert taken[3] == message(3)
+
+
 async def test_a_loop_over_many_items_gives_others_a_turn(autojump_clock: MockClock) -> None:
     inbox = Inbox()
     inbox.put(map(message, range(5000)), time=5)
@@ -569,6 +596,34 @@ async def test_a_loop_over_many_items_gives_others_a_turn(autojump_clock: MockCl
             assert await inbox.take() == message(n)
         nursery.cancel_scope.cancel()
     assert 3 <= turns <= 20
+
+
+@pytest.mark.parametrize("acknowledge", [False, True])
+async def test_what_is_taken_in_turn_is_the_same_and_a_cancellation_is_noticed(
+    autojump_clock: MockClock, acknowledge: bool
+) -> None:
+    """A loop needs no checkpoint for each item, but is never far from one."""
+    inbox = Inbox(acknowledge=acknowledge)
+    inbox.put(map(message, range(5000)), time=5)
+    taken: list[Event] = []
+    calls = 0
+    with trio.CancelScope() as scope:
+        while len(taken) < 4000:
+            item = inbox.take_in_turn()
+            if item is None:
+                item = await inbox.take()
+                calls += 1
+            taken.append(item)
+    assert taken == list(map(message, range(4000)))
+    assert 4000 // 32 <= calls <= 4000 // 32 + 5
+    assert inbox.statistics().waiting == 1000
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        for _ in range(40):
+            taken.append(inbox.take_in_turn() or await inbox.take())
+    assert scope.cancelled_caught
+    assert taken == list(map(message, range(len(taken))))
+    assert len(taken) < 4000 + 33
 
 
 async def test_the_first_take_is_a_checkpoint_and_so_is_one_that_finds_the_end(

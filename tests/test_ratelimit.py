@@ -169,3 +169,20 @@ def test_taking_counts_the_time_that_has_passed_whether_or_not_the_delay_was_ask
     bucket.take(0.0)
     bucket.take(10.0)
     assert bucket.delay(10.0) == 1.0
+
+
+def test_what_was_given_back_is_there_again_and_never_more_than_a_burst() -> None:
+    bucket = TokenBucket(RateLimit(1, per=10.0, burst=2), 0.0)
+    bucket.take(0.0)
+    bucket.take(0.0)
+    bucket.give_back()
+    assert bucket.delay(0.0) == 0.0
+    bucket.take(0.0)
+    assert bucket.delay(0.0) == 10.0
+    # By now all has been earned again, so there is nothing to give back.
+    bucket.take(100.0)
+    assert bucket.delay(200.0) == 0.0
+    bucket.give_back()
+    bucket.take(200.0)
+    bucket.take(200.0)
+    assert bucket.delay(200.0) == 10.0

@@ -84,8 +84,9 @@ from trio_signal._operations import (
 )
 from trio_signal._wire import group_recipient
 from trio_signal.gateways import AttachmentRef
+from trio_signal.gateways._kinds import ReceiveMode
 from trio_signal.gateways._requests import Requests
-from trio_signal.gateways.signal_cli import ReceiveMode, SignalCliGateway
+from trio_signal.gateways.signal_cli import SignalCliGateway
 from trio_signal.testing import (
     FakeGateway,
     SendAnswer,

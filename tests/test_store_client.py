@@ -74,7 +74,7 @@ async def told(client: SignalClient, count: int) -> list[MessageSettled]:
 
 def waiting_outcomes(client: SignalClient) -> list[MessageSettled]:
     """What stands in the inbox, beside the gap over the time between two processes."""
-    return [entry.item for entry in client._inbox._entries if isinstance(entry.item, MessageSettled)]
+    return [entry[0] for entry in client._inbox._entries if isinstance(entry[0], MessageSettled)]
 
 
 def texts(gateway: FakeGateway) -> list[str]:
@@ -307,8 +307,8 @@ async def test_many_at_once_are_sent_in_the_order_in_which_they_are_written_down
             async with trio.open_nursery() as nursery:
                 for n in range(30):
                     nursery.start_soon(client.send_message, PEER, f"m{n}")
-            assert client._sender.slot is not None
-            waiting = [message.text for message in (client._sender.slot, *client._buffer.drain())]
+            assert client._sender.in_flight
+            waiting = [message.text for message in (*client._sender.in_flight, *client._buffer.drain())]
         await gateway.start()
         async with connected(gateway, store=kept.store) as client:
             await told(client, 30)

@@ -162,8 +162,8 @@ async def test_calls_at_the_same_time_are_in_one_order_in_memory_and_on_disk(
                 async with trio.open_nursery() as nursery:
                     for n in range(10):
                         nursery.start_soon(client.send_message, PEER, f"m{n}")
-                assert client._sender.slot is not None
-                waiting = [message.text for message in (client._sender.slot, *client._buffer.drain())]
+                assert client._sender.in_flight
+                waiting = [message.text for message in (*client._sender.in_flight, *client._buffer.drain())]
             await gateway.start()
             async with connected(gateway, store=kept.store) as client:
                 await told(client, 10)

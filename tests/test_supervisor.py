@@ -1,7 +1,9 @@
 """The connection's states as seen from outside: flows, reasons, backoff, observers, gaps."""
 
+import gc
 import itertools
 import logging
+import weakref
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -14,6 +16,7 @@ from trio.testing import MockClock
 from trio_signal import (
     VALID_TRANSITIONS,
     Backoff,
+    ConfigurationError,
     ConnectionState,
     Cursor,
     Gap,
@@ -35,6 +38,7 @@ from .scene import (
     EPOCH,
     RECONNECTING,
     SYNCING,
+    WatchedStream,
     check_gaps,
     check_history,
     closing_within,
@@ -77,6 +81,54 @@ def sleeps(changes: list[StateChange]) -> list[float | None]:
 def dials(changes: list[StateChange]) -> list[float]:
     """When each attempt went off, on Trio's clock."""
     return [change.time + (change.delay or 0) for change in changes if change.current is RECONNECTING]
+
+
+async def test_the_history_keeps_nothing_of_a_lost_connection_alive(autojump_clock: MockClock) -> None:
+    opened: list[weakref.ref[trio.abc.Stream]] = []
+    async with open_gateway() as gateway:
+
+        async def connect(host: str, port: int) -> trio.abc.Stream:
+            stream = WatchedStream(await gateway.connect(host, port))
+            opened.append(weakref.ref(stream))
+            return stream
+
+        async with connected(gateway, connect=connect) as signal:
+            changes = signal.state_changes()
+            gateway.drop()
+            lost, *_ = [await anext(changes) for _ in range(4)]
+            assert isinstance(lost.error, LinkLost)
+            assert str(lost.error) == str(signal.statistics().last_error)
+            gc.collect()
+            assert [stream() is not None for stream in opened] == [False] * (len(opened) - 1) + [True]
+
+
+@pytest.mark.contract("C6")
+def test_an_error_that_trio_is_run_to_mend_stays_as_it_is_and_is_no_reason_to_give_up() -> None:
+    """Python puts what is handled around Trio behind each error that is raised below."""
+    lost: list[Exception] = []
+
+    async def connect_at_the_second_try() -> None:
+        async with open_gateway() as gateway:
+
+            async def connect(host: str, port: int) -> trio.abc.Stream:
+                if not lost:
+                    lost.append(ConnectionRefusedError("nobody listens"))
+                    raise lost[0]
+                return await gateway.connect(host, port)
+
+            async with connected(gateway, connect=connect):
+                pass
+
+    handled = ConfigurationError("url", "so another one is tried")
+    try:
+        raise handled
+    except ConfigurationError:
+        frames = handled.__traceback__
+        trio.run(connect_at_the_second_try, clock=MockClock(autojump_threshold=0))
+    assert frames is not None
+    assert handled.__traceback__ is frames
+    assert lost[0].__traceback__ is None
+    assert lost[0].__context__ is None
 
 
 # --- flows ---

@@ -36,6 +36,7 @@ from trio_signal import (
     open_signal_client,
 )
 from trio_signal._dial import open_stream, parse_url
+from trio_signal._http import Connections, Request
 from trio_signal.testing import FakeGateway, MemoryStream, memory_connection, open_fake_gateway
 
 HOST = "gateway.example"
@@ -184,6 +185,79 @@ async def test_an_idle_connection_that_was_closed_over_tls_is_not_reused(
             await trio.testing.wait_all_tasks_blocked(0.05)
             await (await signal.send_message("+15550002", "two")).wait()
         assert [send.message for send in gateway.received] == ["one", "two"]
+
+
+class Corked:
+    """A server that sends what stands in several TLS records in one segment, as our TLS alone would not."""
+
+    def __init__(self, stream: trio.abc.Stream, context: ssl.SSLContext) -> None:
+        self._stream = stream
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+
+    async def shake_hands(self) -> None:
+        await self._do(self._tls.do_handshake)
+
+    async def receive(self) -> bytes:
+        return bytes(await self._do(lambda: self._tls.read(65536)))
+
+    async def send(self, *records: bytes) -> None:
+        for data in records:
+            self._tls.write(data)
+        await self._stream.send_all(self._outgoing.read())
+
+    async def _do(self, step: Callable[[], Any]) -> Any:
+        while True:
+            result, is_done = None, True
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                is_done = False
+            await self._stream.send_all(self._outgoing.read())
+            if is_done:
+                return result
+            self._incoming.write(await self._stream.receive_some())
+
+
+@pytest.mark.parametrize("over", ["tcp", "memory"])
+async def test_an_answer_that_tls_has_read_with_the_last_one_is_not_the_next_one(
+    autojump_clock: MockClock, authority: Authority, over: str
+) -> None:
+    """Else the answer to one send would be taken for that to the next."""
+    context, count = authority.server(), 0
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        nonlocal count
+        count += 1
+        server, answer = Corked(stream, context), b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        await server.shake_hands()
+        await server.receive()
+        await server.send(answer + b"own %d" % count, answer + b"wrong")
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        if over == "tcp":
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, serve, listeners)
+            port = listeners[0].socket.getsockname()[1]
+        else:
+            port = 8443
+
+        async def connect(host: str, port: int) -> trio.abc.Stream:
+            if over == "tcp":
+                return await trio.open_tcp_stream("127.0.0.1", port)
+            await trio.lowlevel.checkpoint()
+            ours, theirs = memory_connection()
+            nursery.start_soon(serve, theirs)
+            return ours
+
+        address = parse_url(f"https://{HOST}:{port}")
+        connections = Connections(lambda: open_stream(address, connect, authority.client()))
+        for number in (1, 2, 3):
+            answer = await connections.exchange(Request(b"GET / HTTP/1.1\r\n\r\n"), max_answer=100)
+            assert answer.body == b"own %d" % number
+        await connections.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_certificate_is_shown(autojump_clock: MockClock, authority: Authority) -> None:

@@ -179,6 +179,6 @@ async def test_what_is_asked_stands_in_no_log(
         await (await signal.send_message(PEER, "hello")).wait()
         if kind == "rest":
             assert gateway.requests[-2].target == what.partition(" ")[2]
-    assert "HTTP Request: POST" in caplog.text
+    assert "was sent as" in caplog.text
     assert "SECRET" not in caplog.text
     assert "15550001" not in caplog.text

@@ -11,7 +11,8 @@ import trio.testing
 
 from tests.peers import Dialled, Peer, answers, sends
 from trio_signal import GatewayError, GatewayRefused, LinkLost, Reason
-from trio_signal._websocket import LinkStream, WebSocketLink, open_websocket, rejected
+from trio_signal._link_stream import LinkStream
+from trio_signal._websocket import WebSocketLink, open_websocket, rejected
 from trio_signal.testing import close_frame, fragmented, memory_connection, server_frame
 from trio_signal.testing._frames import ClientFrame, Opcode
 
@@ -31,7 +32,7 @@ def open_link(
     )
 
 
-async def collect(link: WebSocketLink, into: list[str | bytes]) -> LinkLost:
+async def collect(link: WebSocketLink, into: list[bytes]) -> LinkLost:
     """Receive until the link ends and return why it did."""
     while True:
         try:
@@ -40,9 +41,9 @@ async def collect(link: WebSocketLink, into: list[str | bytes]) -> LinkLost:
             return error
 
 
-async def fate(dialled: Dialled, *, max_message_size: int = LIMIT) -> tuple[GatewayError, list[str | bytes]]:
+async def fate(dialled: Dialled, *, max_message_size: int = LIMIT) -> tuple[GatewayError, list[bytes]]:
     """Open a link, receive until it ends; return why it did and what came before."""
-    got: list[str | bytes] = []
+    got: list[bytes] = []
     ends: list[GatewayError] = []
     with trio.fail_after(30):
         try:
@@ -74,7 +75,7 @@ async def test_the_request_names_host_path_and_headers(nursery: trio.Nursery) ->
 async def test_frames_in_the_same_read_as_the_answer_are_not_lost(nursery: trio.Nursery) -> None:
     dialled = Dialled(nursery, sends(*(server_frame(b"%d" % n) for n in range(5)), then="end"))
     error, got = await fate(dialled)
-    assert got == ["0", "1", "2", "3", "4"]
+    assert got == [b"%d" % n for n in range(5)]
     assert isinstance(error, LinkLost)
     assert error.reason is Reason.CONNECTION_LOST
 
@@ -97,7 +98,7 @@ async def test_one_byte_at_a_time(nursery: trio.Nursery) -> None:
         await peer.read_frames()
 
     error, got = await fate(Dialled(nursery, script, window=1))
-    assert got == ["hello", "x" * 200]
+    assert got == [b"hello", b"x" * 200]
     assert "1001" in str(error)
 
 
@@ -186,6 +187,31 @@ async def test_a_101_that_is_no_websocket_is_named(nursery: trio.Nursery, head: 
     error, _ = await fate(Dialled(nursery, answers(head)))
     assert isinstance(error, LinkLost)
     assert "does not speak WebSocket" in str(error)
+
+
+async def test_a_head_with_bare_line_feeds_is_understood_as_h11_does(nursery: trio.Nursery) -> None:
+    """Where trio-websocket sees the end of the head, the first frame begins."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.stream.send_all(peer.switching().replace(b"\r\n", b"\n") + server_frame(b"first"))
+        await peer.stream.send_eof()
+        await peer.read_frames()
+
+    _, got = await fate(Dialled(nursery, script))
+    assert got == [b"first"]
+
+
+async def test_an_interim_answer_before_the_101_is_a_refusal(nursery: trio.Nursery) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+        await peer.stream.send_all(interim + peer.switching() + server_frame(b"first"))
+        await peer.read_frames()
+
+    error, got = await fate(Dialled(nursery, script))
+    assert isinstance(error, LinkLost)
+    assert (error.status, got) == (100, [])
 
 
 async def test_an_extension_that_nobody_asked_for_is_refused(nursery: trio.Nursery) -> None:
@@ -287,7 +313,7 @@ def test_some_refusals_say_what_to_change(status: int, hint: str) -> None:
 async def test_a_close_code_and_its_words_are_told(nursery: trio.Nursery, code: int) -> None:
     dialled = Dialled(nursery, sends(server_frame(b"last"), close_frame(code, "so long, ü"), then="end"))
     error, got = await fate(dialled)
-    assert got == ["last"]
+    assert got == [b"last"]
     assert isinstance(error, LinkLost)
     assert (error.reason, error.close_code) == (Reason.CLOSED_BY_GATEWAY, code)
     assert str(code) in str(error)
@@ -309,7 +335,7 @@ async def test_a_close_frame_without_a_code_is_a_close(nursery: trio.Nursery) ->
 @pytest.mark.contract("C6")
 async def test_an_end_without_a_close_frame_is_a_loss(nursery: trio.Nursery, how: str) -> None:
     error, got = await fate(Dialled(nursery, sends(server_frame(b"one"), then=how)))
-    assert got == ["one"]
+    assert got == [b"one"]
     assert isinstance(error, LinkLost)
     assert (error.reason, error.close_code) == (Reason.CONNECTION_LOST, None)
 
@@ -318,7 +344,7 @@ async def test_an_end_without_a_close_frame_is_a_loss(nursery: trio.Nursery, how
 async def test_a_torn_frame_is_a_loss_and_gives_nothing(nursery: trio.Nursery, kept: int) -> None:
     torn = server_frame(b"half a message")[:kept]
     error, got = await fate(Dialled(nursery, sends(server_frame(b"one"), torn, then="end")))
-    assert got == ["one"]
+    assert got == [b"one"]
     assert isinstance(error, LinkLost)
     assert error.reason is Reason.CONNECTION_LOST
 
@@ -350,7 +376,7 @@ async def test_a_violation_of_the_protocol_ends_the_link_with_its_code(
     bad, code = VIOLATIONS[case]
     dialled = Dialled(nursery, sends(server_frame(b"good"), bad), window=4 * LIMIT)
     error, got = await fate(dialled)
-    assert got == ["good"]
+    assert got == [b"good"]
     assert isinstance(error, LinkLost)
     await dialled.finished.wait()
     closes = [frame.payload for frame in dialled.peer.frames if frame.opcode is Opcode.CLOSE]
@@ -404,13 +430,13 @@ async def test_messages_of_every_form_come_as_they_are(nursery: trio.Nursery) ->
         server_frame(b"y" * 40_000),
     ]
     _, got = await fate(Dialled(nursery, sends(*frames, then="end")))
-    assert got == ["", "grün", b"\x00\xff", "x" * 126, "y" * 40_000]
+    assert got == [b"", "grün".encode(), b"\x00\xff", b"x" * 126, b"y" * 40_000]
 
 
 async def test_fragments_with_a_ping_between_are_one_message(nursery: trio.Nursery) -> None:
     dialled = Dialled(nursery, sends(fragmented("zusammengefügt".encode()), then="end"))
     _, got = await fate(dialled)
-    assert got == ["zusammengefügt"]
+    assert got == ["zusammengefügt".encode()]
     await dialled.finished.wait()
     assert dialled.peer.frames == [ClientFrame(Opcode.PONG, b"between")]
 
@@ -428,7 +454,7 @@ async def test_all_that_is_there_comes_as_one_list(nursery: trio.Nursery) -> Non
     async with open_link(Dialled(nursery, script)) as link:
         proceed.set()
         await trio.testing.wait_all_tasks_blocked()
-        assert await link.receive() == [str(n) for n in range(50)]
+        assert await link.receive() == [b"%d" % n for n in range(50)]
 
 
 async def test_a_cancelled_receive_loses_nothing(
@@ -442,12 +468,12 @@ async def test_a_cancelled_receive_loses_nothing(
         await peer.stream.send_eof()
         await peer.read_frames()
 
-    got: list[str | bytes] = []
+    got: list[bytes] = []
     async with open_link(Dialled(nursery, script)) as link:
         while len(got) < 100:
             with trio.move_on_after(0.01):
                 got += await link.receive()
-    assert got == [str(n) for n in range(100)]
+    assert got == [b"%d" % n for n in range(100)]
 
 
 async def test_messages_that_wait_are_given_before_the_end_is_told(nursery: trio.Nursery) -> None:
@@ -456,10 +482,177 @@ async def test_messages_that_wait_are_given_before_the_end_is_told(nursery: trio
     )
     async with open_link(dialled) as link:
         await trio.testing.wait_all_tasks_blocked()
-        got: list[str | bytes] = []
+        got: list[bytes] = []
         error = await collect(link, got)
-    assert got == [str(n) for n in range(30)]
+    assert got == [b"%d" % n for n in range(30)]
     assert error.close_code == 1000
+
+
+async def test_fragments_keep_their_place_between_whole_messages(nursery: trio.Nursery) -> None:
+    frames = [
+        server_frame(b"1"),
+        fragmented(b"22222"),
+        server_frame(b"3" * 200),
+        fragmented(b"44"),
+        server_frame(b"5"),
+    ]
+    dialled = Dialled(nursery, sends(*frames, then="end"))
+    _, got = await fate(dialled)
+    assert got == [b"1", b"22222", b"3" * 200, b"44", b"5"]
+
+
+async def test_control_frames_inside_a_burst_are_answered_and_cost_no_message(nursery: trio.Nursery) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        for n in range(20):
+            burst = b"".join(server_frame(b"%d-%d" % (n, each)) for each in range(10))
+            await peer.stream.send_all(burst + server_frame(b"%d" % n, PING) + burst)
+        await peer.read_frames(20)
+        await peer.stream.send_all(server_frame(b"last") + close_frame(1001))
+        await peer.read_frames()
+
+    dialled = Dialled(nursery, script)
+    error, got = await fate(dialled)
+    assert got == [b"%d-%d" % (n, each) for n in range(20) for _ in range(2) for each in range(10)] + [
+        b"last"
+    ]
+    assert isinstance(error, LinkLost)
+    assert error.close_code == 1001
+    pongs = [frame.payload for frame in dialled.peer.frames if frame.opcode is Opcode.PONG]
+    assert pongs == [b"%d" % n for n in range(20)]
+
+
+@pytest.mark.contract("L2")
+async def test_a_gateway_is_read_no_further_than_somebody_receives(nursery: trio.Nursery) -> None:
+    """What nobody takes stays in the network, and then with the gateway."""
+    wave, waves = b"".join(server_frame(b"x" * 500) for _ in range(200)), 20
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        for _ in range(waves):
+            await peer.stream.send_all(wave)
+        await peer.read_frames()
+
+    async with open_link(Dialled(nursery, script)) as link:
+        await trio.testing.wait_all_tasks_blocked()
+        assert link.stream.bytes_received < 2 * LIMIT
+        got = await link.receive()
+        while len(got) < 200 * waves:
+            before = link.stream.bytes_received
+            got += await link.receive()
+            assert link.stream.bytes_received - before <= LIMIT
+    assert set(got) == {b"x" * 500}
+
+
+async def test_a_read_full_of_empty_messages_keeps_nobody_else_from_running(nursery: trio.Nursery) -> None:
+    many = 30_000
+    dialled = Dialled(nursery, sends(server_frame(b"") * many, then="end"))
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    got: list[bytes] = []
+    async with open_link(dialled) as link:
+        nursery.start_soon(count_turns)
+        while len(got) < many:
+            some = await link.receive()
+            assert 0 < len(some) <= 1_000
+            got += some
+        assert got == [b""] * many
+        assert turns > many // 1_000 / 2
+        with pytest.raises(LinkLost):
+            await link.receive()
+
+
+async def test_a_peer_that_pings_and_reads_no_pongs_is_read_no_further(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    pings = server_frame(b"x" * 100, PING) * 300
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        while True:
+            await peer.stream.send_all(pings + server_frame(b"between"))
+
+    async with open_link(Dialled(nursery, script)) as link:
+        with trio.move_on_after(3600):
+            while True:
+                assert set(await link.receive()) == {b"between"}
+        # A window full of pongs, what was read behind the pings that these answer, and one read more.
+        assert link.stream.bytes_received < 4 * LIMIT
+
+
+async def test_pings_are_answered_whether_or_not_somebody_receives(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        for n in range(6):
+            await trio.sleep(10)
+            await peer.stream.send_all(server_frame(b"%d" % n, PING))
+        await trio.sleep(5)
+        await peer.stream.send_all(server_frame(b"message"))
+        await peer.read_frames()
+
+    dialled = Dialled(nursery, script)
+    async with open_link(dialled) as link:
+        await trio.sleep(15)
+        for expected in (20, 40):
+            # One that was cancelled leaves it to others to read.
+            with trio.move_on_after(10):
+                await link.receive()
+            await trio.sleep(10)
+            assert link.stream.last_pong_sent == expected + 10
+        assert await link.receive() == [b"message"]
+        assert link.stream.last_pong_sent == 60
+
+
+async def test_whoever_received_and_stops_can_still_ping_and_close(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept(server_frame(b"message"))
+        await peer.read_frames(1)
+        await peer.stream.send_all(server_frame(peer.frames[0].payload, PONG))
+        await peer.read_frames(2)
+        await peer.stream.send_all(close_frame(1000))
+        await peer.stream.aclose()
+
+    dialled = Dialled(nursery, script)
+    async with open_link(dialled) as link:
+        assert await link.receive() == [b"message"]
+        with trio.fail_after(1):
+            await link.ping()
+            await link.close()
+    assert [frame.opcode for frame in dialled.peer.frames] == [Opcode.PING, Opcode.CLOSE]
+
+
+async def test_a_ping_while_somebody_receives(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        for n in range(3):
+            await peer.read_frames(n + 1)
+            pong = server_frame(peer.frames[n].payload, PONG)
+            await peer.stream.send_all(server_frame(b"before") + pong + server_frame(b"behind"))
+        await peer.stream.send_eof()
+        await peer.read_frames()
+
+    got: list[bytes] = []
+    async with open_link(Dialled(nursery, script)) as link, trio.open_nursery() as both:
+        both.start_soon(collect, link, got)
+        with trio.fail_after(1):
+            for n in range(3):
+                await link.ping()
+                # What came before the pong has been taken in by now, or is in this turn.
+                await trio.lowlevel.checkpoint()
+                assert got.count(b"before") == n + 1
+    assert got == [b"before", b"behind"] * 3
 
 
 # --- pings, goodbyes and torn writes ---
@@ -493,7 +686,7 @@ async def test_a_ping_on_a_link_that_has_ended_leaves_it_to_receive_to_say_so(
         with trio.move_on_after(3600) as scope:
             await link.ping()
         assert scope.cancelled_caught
-        assert await link.receive() == ["last"]
+        assert await link.receive() == [b"last"]
         with pytest.raises(LinkLost, match="1012" if how == "close" else "without a close frame"):
             await link.receive()
 
@@ -582,12 +775,69 @@ async def test_an_error_of_the_block_itself_comes_out_bare(nursery: trio.Nursery
     await dialled.finished.wait()
 
 
+async def test_a_ping_behind_our_goodbye_ends_the_link(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """trio-websocket wants to answer it, which it may not any more."""
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.read_frames(1)
+        await peer.stream.send_all(server_frame(b"late") + server_frame(b"", PING) + close_frame(1000))
+        await peer.read_frames()
+
+    with trio.fail_after(1), pytest.raises(LinkLost, match="1000"):
+        async with open_link(Dialled(nursery, script)) as link:
+            await link.close()
+
+
+async def test_messages_that_come_while_goodbye_is_said_are_given(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await peer.read_frames(1)
+        await peer.stream.send_all(server_frame(b"late") + close_frame(1000))
+        await peer.stream.aclose()
+
+    got: list[bytes] = []
+    async with open_link(Dialled(nursery, script)) as link, trio.open_nursery() as both:
+        both.start_soon(collect, link, got)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            await link.close()
+    assert got == [b"late"]
+
+
+async def test_the_last_word_is_left_out_where_a_write_is_stuck(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    proceed = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        await proceed.wait()
+        await peer.stream.send_all(server_frame(b"x", mask=b"abcd"))
+        await trio.sleep_forever()
+
+    async with open_link(Dialled(nursery, script, window=15)) as link, trio.open_nursery() as pings:
+        for _ in range(2):
+            # The second finds no room in the window, which nobody empties.
+            pings.start_soon(link.ping)
+            await trio.testing.wait_all_tasks_blocked()
+        proceed.set()
+        with trio.fail_after(5), pytest.raises(LinkLost, match="masked") as caught:
+            await link.receive()
+        assert caught.value.close_code == 1002
+        pings.cancel_scope.cancel()
+
+
 # --- the stream below ---
 
 
 async def test_the_stream_takes_note_of_what_passes(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = memory_connection()
-    stream = LinkStream(ours)
+    stream = LinkStream(ours, LIMIT)
     assert (stream.bytes_received, stream.last_received, stream.last_pong_sent) == (0, 0, None)
     await trio.sleep(1)
     await theirs.send_all(b"HTTP/1.1 " + b"x" * 100)
@@ -600,7 +850,7 @@ async def test_the_stream_takes_note_of_what_passes(autojump_clock: trio.testing
 
 async def test_a_sent_byte_is_no_sign_of_life(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = memory_connection()
-    stream = LinkStream(ours)
+    stream = LinkStream(ours, LIMIT)
     await trio.sleep(1)
     await stream.wait_send_all_might_not_block()
     await stream.send_all(b"hello")
@@ -611,7 +861,7 @@ async def test_a_sent_byte_is_no_sign_of_life(autojump_clock: trio.testing.MockC
 @pytest.mark.contract("L1", "R3")
 async def test_its_end_is_no_sign_of_life(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = memory_connection()
-    stream = LinkStream(ours)
+    stream = LinkStream(ours, LIMIT)
     await theirs.send_all(b"the last words")
     await stream.receive_some()
     await trio.sleep(1)
@@ -623,7 +873,7 @@ async def test_its_end_is_no_sign_of_life(autojump_clock: trio.testing.MockClock
 @pytest.mark.parametrize("how", ["end", "reset", "cancel"])
 async def test_the_stream_notices_its_end(autojump_clock: trio.testing.MockClock, how: str) -> None:
     ours, theirs = memory_connection()
-    stream = LinkStream(ours)
+    stream = LinkStream(ours, LIMIT)
     await trio.sleep(1)
     if how == "end":
         await theirs.send_eof()
@@ -641,7 +891,7 @@ async def test_the_stream_notices_its_end(autojump_clock: trio.testing.MockClock
 
 async def test_a_cancelled_send_closes_the_stream(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = memory_connection(window=10)
-    stream = LinkStream(ours)
+    stream = LinkStream(ours, LIMIT)
     with trio.move_on_after(1) as scope:
         await stream.send_all(b"x" * 100)
     assert scope.cancelled_caught
@@ -653,5 +903,5 @@ async def test_a_cancelled_send_closes_the_stream(autojump_clock: trio.testing.M
 
 async def test_closing_the_stream_closes_what_is_under_it() -> None:
     ours, theirs = memory_connection()
-    await LinkStream(ours).aclose()
+    await LinkStream(ours, LIMIT).aclose()
     assert await theirs.receive_some() == b""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ._account_base import AccountBase
-from ._attachments import AttachmentLike, check_attachments
+from ._attachments import AttachmentLike, OutgoingAttachment, check_attachments
 from ._checks import check_type
 from ._contents import Content, LinkPreview, Mention, Quote, Reaction, RemoteDelete, Text, check_all
 from ._envelopes import ReceivedMessage
@@ -238,13 +238,16 @@ class MessageOperations(AccountBase):
         view_once: bool = False,
         edits: int | None = None,
     ) -> Text:
-        """Return what is to be written, with its files looked at. A checkpoint."""
-        return Text(
+        """Return what is to be written, with its files looked at. A checkpoint if there are any."""
+        files: tuple[OutgoingAttachment, ...] = ()
+        if attachments != ():
+            files = await check_attachments(attachments, limit=self._max_attachment_bytes)
+        return Text(  # noqa: ASYNC910  (as said)
             text,
-            await check_attachments(attachments, limit=self._max_attachment_bytes),
+            files,
             _as_quote(quote),
             styled=styled,
-            mentions=check_all("mentions", mentions, Mention),
+            mentions=() if mentions == () else check_all("mentions", mentions, Mention),
             view_once=view_once,
             preview=preview,
             edits=edits,

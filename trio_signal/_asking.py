@@ -13,8 +13,9 @@ from ._dial import Connect, parse_url
 from ._errors import Certainty, ConfigurationError, GatewayError, LinkLost, RequestFailed
 from ._recipients import check_number
 from .gateways import Gateway
+from .gateways._kinds import GatewayKind
 from .gateways._requests import Requests
-from .gateways.auto import AutoGateway, GatewayKind, make_gateway
+from .gateways.auto import AutoGateway, make_gateway
 
 #: Seconds for closing what is left.
 _LAST_ACTS: Final = 1.0

@@ -17,6 +17,7 @@ from ._inbox import ChallengeRequired, Event, Inbox, MessageSettled
 from ._journal import Journal
 from ._outcomes import DropReason
 from ._outgoing import Delivery, OutgoingMessage, is_new
+from ._probe import Probe
 from ._ratelimit import TokenBucket
 from ._receiver import Receiver, WallClock
 from ._sender import Sender
@@ -27,7 +28,6 @@ from ._status import StateChanges, StateLog
 from ._streams import DEFAULT_KINDS, EventStream, MessageStream
 from ._supervisor import Supervisor
 from .gateways import Gateway
-from .store._keeper import Keeper
 
 #: Seconds for closing what is left after everything was cancelled.
 _LAST_ACTS: Final = 1.0
@@ -46,6 +46,7 @@ class SignalClient(AccountOperations):
         journal: Journal,
         backoff: Backoff,
         bucket: TokenBucket | None,
+        max_in_flight: int,
         delivery: Delivery,
         max_send_attempts: int,
         attempt_timeout: float,
@@ -53,12 +54,12 @@ class SignalClient(AccountOperations):
         receives: bool,
         max_attachment_bytes: int,
         wall: WallClock,
-        keeper: Keeper | None,
         settle_timeout: float,
+        probe: Probe | None,
     ) -> None:
         super().__init__(route, account, send_timeout, max_attachment_bytes=max_attachment_bytes)
         #: The writer of the client's store, for a hub on top of it; None without a store.
-        self.keeper: Final = keeper
+        self.keeper: Final = journal.keeper
         #: Whether it was opened to receive; if not, nothing is ever given but challenges, and what became of
         #: messages of an earlier process.
         self.receives: Final = receives
@@ -79,7 +80,7 @@ class SignalClient(AccountOperations):
         self._status.listen(self._settler.wake_up)
         self._receiver: Final = Receiver(inbox, journal, wall, self._settler if waits_for_evidence else None)
         self._supervisor: Final = Supervisor(
-            route, self._status, self._receiver, wall, attempt_timeout=attempt_timeout
+            route, self._status, self._receiver, wall, attempt_timeout=attempt_timeout, probe=probe
         )
         self._sender: Final = Sender(
             buffer,
@@ -88,6 +89,7 @@ class SignalClient(AccountOperations):
             bucket,
             journal=journal,
             settler=self._settler,
+            max_in_flight=max_in_flight,
             delivery=delivery,
             max_attempts=max_send_attempts,
             source=backoff.random,
@@ -150,6 +152,7 @@ class SignalClient(AccountOperations):
         id: str | None = None,  # noqa: A002  (the public name is fixed)
     ) -> OutgoingMessage:
         """Accept anything that goes through the buffer. As :meth:`send_message`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         prepared = await self._journal.prepare(content)
         is_written = False
         try:
@@ -200,7 +203,8 @@ class SignalClient(AccountOperations):
         :class:`ChallengeRequired`; with a store, also :class:`MessageSettled` for each message that an
         earlier process had accepted. Ends when the client is closed.
         """
-        return EventStream(self._inbox, self._done_with)
+        # Without a store there is nobody to tell: the cursor is worked out when it is asked for.
+        return EventStream(self._inbox, self._done_with if self._journal.survives else None)
 
     def acknowledge(self, event: Event) -> None:
         """Say that the application is done with an event, so that :attr:`cursor` may move over it.
@@ -299,7 +303,7 @@ class SignalClient(AccountOperations):
             last_received=link.last_received if link else None,
             bytes_received=link.bytes_received if link else 0,
             buffer=self._buffer.statistics(),
-            in_flight=self._sender.slot is not None,
+            in_flight=len(self._sender.in_flight),
             settling=self._settler.waiting,
             paused_until=self._sender.paused_until,
             inbox=self._inbox.statistics(),

@@ -167,13 +167,15 @@ class Text:
             raise ConfigurationError(
                 "text", "it is empty and there is no attachment; Signal sends no empty message"
             )
-        for name, value, kind in (
-            ("quote", self.quote, Quote),
-            ("styled", self.styled, bool),
-            ("view_once", self.view_once, bool),
-            ("preview", self.preview, LinkPreview),
-        ):
-            check_type(name, value, kind)
+        # Nearly every text is nothing but text, so that all else is looked at only where there is any.
+        if self.quote is not None:
+            check_type("quote", self.quote, Quote)
+        if self.styled is not False:
+            check_type("styled", self.styled, bool)
+        if self.view_once is not False:
+            check_type("view_once", self.view_once, bool)
+        if self.preview is not None:
+            check_type("preview", self.preview, LinkPreview)
         if self.view_once and not self.attachments:
             raise ConfigurationError("view_once", "only a message with an attachment can be viewed once")
         if self.preview is not None and self.preview.url not in self.text:
@@ -200,7 +202,7 @@ class Text:
         """How many bytes it keeps in memory while it waits."""
         quoted = len(self.quote.text.encode()) if self.quote else 0
         preview = self.preview.held if self.preview else 0
-        files = sum(attachment.held for attachment in self.attachments)
+        files = sum(attachment.held for attachment in self.attachments) if self.attachments else 0
         return len(self.text.encode()) + quoted + preview + files + _MENTION * len(self.mentions)
 
 

@@ -126,17 +126,20 @@ class DuplicateFilter:
     """Remembers the last ``size`` keys. O(1) for each, memory bounded (contract R6)."""
 
     def __init__(self, size: int = 10_000) -> None:
-        self._order: deque[Hashable] = deque(maxlen=max(1, size))
-        self._seen: set[Hashable] = set()
+        self._size: Final = max(1, size)
+        self._order: Final[deque[Hashable]] = deque()
+        self._seen: Final[set[Hashable]] = set()
 
     def is_new(self, key: Hashable) -> bool:
         """Remember the key; say whether it was unknown until now."""
-        if key in self._seen:
+        seen, known = self._seen, len(self._seen)
+        seen.add(key)
+        # Looking first would hash the key twice.
+        if len(seen) == known:
             return False
-        if len(self._order) == self._order.maxlen:
-            self._seen.remove(self._order[0])
         self._order.append(key)
-        self._seen.add(key)
+        if known == self._size:
+            seen.remove(self._order.popleft())
         return True
 
     def __contains__(self, key: Hashable) -> bool:

@@ -52,7 +52,7 @@ class Credentials:
             pairs.append(("Authorization", authorization))
         self._headers: Final = pairs
         self._token: Final = token
-        self._current: str | None = token if isinstance(token, str) else None
+        self._known: list[tuple[str, str]] | None = None if callable(token) else self._with(token)
 
     def __repr__(self) -> str:
         """Show nothing of what it holds."""
@@ -63,17 +63,24 @@ class Credentials:
         """Whether there is a token callable."""
         return callable(self._token)
 
+    @property
+    def known(self) -> list[tuple[str, str]] | None:
+        """The headers to send, the same list while they are the same; None before a token is known."""
+        return self._known
+
     async def headers(self) -> list[tuple[str, str]]:
-        """Return the headers to send. A checkpoint; cancelling is safe.
+        """Return the headers to send, asking for a token if there is none yet. A checkpoint.
+
+        Cancelling is safe.
 
         Raises:
             LinkLost: the token callable failed.
         """
-        if self._token is not None and self._current is None:
+        if self._known is None:
             await self.renew()
         else:
             await trio.lowlevel.checkpoint()
-        return self._headers + ([("Authorization", f"Bearer {self._current}")] if self._current else [])
+        return self._known or []
 
     async def renew(self) -> bool:
         """Ask the token callable anew; False if there is none. A checkpoint; cancelling is safe.
@@ -98,8 +105,11 @@ class Credentials:
                 raise LinkLost(f"the token callable failed with {type(error).__name__}") from None
         if limit.cancelled_caught:
             raise LinkLost(f"the token callable gave nothing within {_TOKEN_LIMIT:g} s")
-        self._current = cast("str", token)
+        self._known = self._with(cast("str", token))
         return True
+
+    def _with(self, token: str | None) -> list[tuple[str, str]]:
+        return self._headers + ([] if token is None else [("Authorization", f"Bearer {token}")])
 
 
 def _check_headers(headers: object) -> list[tuple[str, str]]:

@@ -1,9 +1,10 @@
 """Where the gateway is and how to open a stream to it: URL, TCP, TLS."""
 
 import base64
+import enum
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -22,6 +23,12 @@ _HOST: Final = re.compile(
 )
 _PATH: Final = re.compile(r"[!-~]*")
 _SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+
+#: How a place answers at which no program listens. A path that is not there is that of a Unix socket.
+_UNHEARD: Final = (ConnectionRefusedError, FileNotFoundError)
+
+#: How long somebody who listens may take to accept a knock, in seconds.
+_KNOCK_LIMIT: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,9 @@ async def open_stream(
     try:
         stream = await connect(address.host, address.port)
     except OSError as error:
-        raise LinkLost(f"cannot connect to {address}: {_words(error)}") from error
+        raise LinkLost(
+            f"cannot connect to {address}: {_words(error)}", nobody_listens=_nobody_listens(error)
+        ) from error
     except Exception as error:
         # A connect= of the caller's, through a proxy for instance, has errors of its own.
         words = ": ".join(filter(None, (type(error).__name__, str(error))))
@@ -134,6 +143,36 @@ async def open_stream(
     if on_tls is not None:
         on_tls()
     return await _start_tls(address, stream, ssl_context)
+
+
+class Knock(enum.Enum):
+    """What came of a knock."""
+
+    ACCEPTED = "accepted"  #: somebody listens
+    REFUSED = "refused"  #: nobody does
+    UNKNOWN = "unknown"  #: there was no answer in time, or another trouble
+
+
+async def knock(address: Address, connect: Connect) -> Knock:
+    """See whether somebody listens: open TCP and close it at once, with nothing written.
+
+    A checkpoint; cancelling closes what was opened. Takes a second at most, and raises nothing.
+
+    Args:
+        address: where.
+        connect: opens TCP.
+    """
+    with trio.move_on_after(_KNOCK_LIMIT):
+        try:
+            stream = await connect(address.host, address.port)
+        # A connect= of the caller's has errors of its own; the next attempt meets them again and tells them.
+        except Exception as error:  # noqa: BLE001
+            await trio.lowlevel.checkpoint()
+            unheard = isinstance(error, OSError) and _nobody_listens(error)
+            return Knock.REFUSED if unheard else Knock.UNKNOWN
+        await trio.aclose_forcefully(stream)
+        return Knock.ACCEPTED
+    return Knock.UNKNOWN
 
 
 async def _start_tls(
@@ -171,9 +210,18 @@ def bad_certificate(address: Address, error: ssl.SSLCertVerificationError) -> Ce
 
 
 def _words(error: OSError) -> str:
-    """Say what an OSError means; Trio hides the cause behind a summary when there were several addresses."""
-    causes = getattr(error.__cause__, "exceptions", None) or [error.__cause__ or error]
-    return "; ".join(sorted({_reason(cause) for cause in causes}))
+    """Say what an OSError means."""
+    return "; ".join(sorted({_reason(cause) for cause in _causes(error)}))
+
+
+def _nobody_listens(error: OSError) -> bool:
+    """Say whether each address of a host refused the connection, or a Unix socket is not there."""
+    return all(isinstance(cause, _UNHEARD) for cause in _causes(error))
+
+
+def _causes(error: OSError) -> Sequence[BaseException]:
+    """Return what failed for each address; Trio hides it behind a summary."""
+    return getattr(error.__cause__, "exceptions", None) or [error.__cause__ or error]
 
 
 def _reason(error: BaseException) -> str:

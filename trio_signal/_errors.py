@@ -153,6 +153,7 @@ class LinkLost(GatewayError):
         status: the HTTP status that refused the connection, if one did.
         retry_after: what the gateway asked us to wait, in seconds.
         close_code: the WebSocket close code, if there was one.
+        nobody_listens: the host is there and refused the connection, since no program listens at that place.
     """
 
     def __init__(
@@ -163,12 +164,14 @@ class LinkLost(GatewayError):
         status: int | None = None,
         retry_after: float | None = None,
         close_code: int | None = None,
+        nobody_listens: bool = False,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.status = status
         self.retry_after = retry_after
         self.close_code = close_code
+        self.nobody_listens = nobody_listens
 
 
 class GatewayRefused(GatewayError):
@@ -346,3 +349,27 @@ def told(error: Exception) -> Exception:
         return error
     leaves = [told(leaf) for leaf in cast("ExceptionGroup[Exception]", error).exceptions]
     return next((leaf for leaf in leaves if isinstance(leaf, GatewayError)), leaves[0])
+
+
+def forget_frames(error: BaseException, *, handled: BaseException | None) -> None:
+    """Take from an error, and from all that is behind it, the frames that it came through.
+
+    Whoever keeps the error would keep with them whatever was there: of a connection, all that it had.
+
+    Args:
+        error: what is kept.
+        handled: what was being handled already before it was raised, since Trio may be run in an ``except``
+            block. It is somebody else's and stays as it is, and the error leads to it no more.
+    """
+    todo: list[BaseException | None] = [error]
+    seen = {id(handled)}
+    while todo:
+        if (each := todo.pop()) is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = None
+        if each.__context__ is handled:
+            each.__context__ = None
+        todo += (each.__cause__, each.__context__)
+        if isinstance(each, BaseExceptionGroup):
+            todo += cast("BaseExceptionGroup[BaseException]", each).exceptions

@@ -1,18 +1,21 @@
-"""HTTP/1.1 for sends and look-ups: httpx's face over a stream of ours.
+"""HTTP/1.1 over streams of ours: one exchange after another on connections that are kept while young.
 
-httpx's own pool leaks slots when a request is cancelled, cannot say whether a byte
-has left, and reuses connections in ways that nobody can time. A sender that has one
-request in flight and must know what became of it needs less: one connection, kept
-while it is young, thrown away after any trouble.
+A sender that must know what became of its request, and may not lose a connection to a cancellation, needs
+little: write, read one answer, keep the connection or throw it away after any trouble. There is no time limit
+but for connecting: whoever asks has a deadline of its own over everything.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
-from contextlib import aclosing, contextmanager
-from typing import Final, cast
+import os
+import select
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Final, NamedTuple, Self, cast
 
-import h11
-import httpx
 import trio
+
+from ._errors import AnswerError, LinkLost, Reason
+from ._http_answers import AnswerReader, BadAnswer, Headers
 
 #: An idle connection older than this is not reused, in seconds: signal-cli's daemon closes its own after 30
 #: (measured on 0.13.19), proxies theirs after 60 to 180, and a request that crosses such an end on its way is
@@ -21,275 +24,396 @@ _KEEP_IDLE: Final = 20.0
 
 #: How long connecting may take, TLS included, in seconds. A limit of its own, because what ends before there
 #: is a connection has certainly not been sent.
-_DIAL_LIMIT: Final = 20.0
+DIAL_LIMIT: Final = 20.0
 
 _PIECE: Final = 64 * 1024
 
+#: Whether a socket's descriptor is one of a file's too.
+_IS_FILE: Final = sys.platform != "win32"
 
-class StreamTransport(httpx.AsyncBaseTransport):
-    """One kept-alive HTTP/1.1 connection (more only while requests overlap).
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
-    An error before the first byte of a request may have left is an
-    :class:`httpx.ConnectError`; any later one is not.
+#: Bytes, or pieces of them, which are read as they are sent.
+Body = bytes | AsyncIterator[bytes]
 
-    Args:
-        dial: opens a stream to the gateway.
-        base_path: put before the path of each request; kept out of the URLs that httpx logs.
-        max_answer: the most bytes of an answer's body that are read.
+
+class Unanswered(Exception):
+    """A request may have arrived, and its answer did not come whole."""
+
+    def as_link_lost(self) -> LinkLost:
+        """Return what is told of it."""
+        error = LinkLost(str(self), reason=Reason.CONNECTION_LOST)
+        error.__cause__ = self.__cause__
+        return error
+
+
+class Misstated(Unanswered):
+    """A request's body is not as long as its head says: the gateway acts on nothing less."""
+
+
+class Request(NamedTuple):
+    """A request, ready to be written.
+
+    Attributes:
+        head: its head, with a Content-Length where there is a body.
+        body: what follows.
+        length: of the body, in bytes; None where its pieces tell.
+        is_head: whether its method is HEAD.
     """
 
-    def __init__(
-        self,
-        dial: Callable[[], Awaitable[trio.abc.Stream]],
-        *,
-        base_path: str = "",
-        max_answer: int = 1024 * 1024,
-    ) -> None:
-        self._dial = dial
-        self._base_path = base_path.encode()
-        self._max_answer = max_answer
-        self._idle: _Connection | None = None
-        self._generation = 0
+    head: bytes
+    body: Body = b""
+    length: int | None = 0
+    is_head: bool = False
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the whole answer. A checkpoint; cancelling closes the connection."""
+    def __repr__(self) -> str:
+        """Show nothing of what it holds: credentials, and what somebody wrote."""
+        return "<Request>"
+
+
+class WholeAnswer(NamedTuple):
+    """An answer that has been read to its end."""
+
+    status: int
+    raw_headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Connections:
+    """HTTP/1.1 connections to one place, for one request at a time each.
+
+    Args:
+        dial: opens a stream to the gateway; raises a :class:`GatewayError`.
+        most_idle: how many connections are kept between requests.
+    """
+
+    def __init__(self, dial: Dial, *, most_idle: int = 1) -> None:
+        self._dial: Final = dial
+        self._most_idle: Final = most_idle
+        #: The one that was used last is used next, so that the others grow old.
+        self._idle: Final[list[_Connection]] = []
+        self._generation = 0
+        self._is_closed = False
+
+    async def exchange(
+        self, request: Request, *, max_answer: int, dial_limit: float = DIAL_LIMIT
+    ) -> WholeAnswer:
+        """Send a request and read the whole answer. A checkpoint; cancelling closes the connection.
+
+        Args:
+            request: what to send.
+            max_answer: the most bytes of the answer's body that are read.
+            dial_limit: how long connecting may take, in seconds.
+
+        Raises:
+            GatewayError: there is no connection, so nothing was sent; what ``dial`` raised, or that it took
+                too long.
+            Unanswered: the request may have arrived.
+            AnswerError: so it has, and the answer is over ``max_answer``.
+        """
+        self._check_open()
         generation = self._generation
-        connection = await self._connection(request)
-        reusable = False
+        connection = await self._connection(dial_limit)
+        is_kept = False
         try:
-            response = await connection.exchange(request, self._base_path, self._max_answer)
-            reusable = connection.is_reusable and self._idle is None and generation == self._generation
+            # It may have been closed while a connection was made.
+            self._check_open()
+            answer = await connection.exchange(request, max_answer)
+            is_kept = connection.may_go_on and generation == self._generation
+            is_kept = is_kept and len(self._idle) < self._most_idle
         finally:
-            if not reusable:
+            if not is_kept:
                 await trio.aclose_forcefully(connection.stream)
-        if reusable:
+        if is_kept:
             connection.idle_since = trio.current_time()
-            self._idle = connection
-        return response
+            self._idle.append(connection)
+        return answer
 
     async def renew(self) -> None:
         """Reuse no connection made before now; a request under way goes on. A checkpoint."""
         self._generation += 1
-        idle, self._idle = self._idle, None
-        if idle is not None:
-            await trio.aclose_forcefully(idle.stream)
+        while self._idle:
+            await trio.aclose_forcefully(self._idle.pop().stream)
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        """Close the idle connection. A checkpoint."""
+        """Close what is idle; nothing is sent any more. A checkpoint."""
+        self._is_closed = True
         await self.renew()
 
-    async def _connection(self, request: httpx.Request) -> "_Connection":
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise LinkLost("the client has been closed")
+
+    async def _connection(self, limit: float) -> "_Connection":
         await trio.lowlevel.checkpoint_if_cancelled()
-        idle, self._idle = self._idle, None
-        if idle is not None and idle.is_fresh():
-            return idle
-        if idle is not None:
-            await trio.aclose_forcefully(idle.stream)
-        return await _dialled(self._dial, request)
+        # The oldest stands at the bottom and may never be taken again.
+        while self._idle and self._idle[0].is_old():  # noqa: ASYNC913  (dialling is a checkpoint)
+            await trio.aclose_forcefully(self._idle.pop(0).stream)
+        while self._idle:  # noqa: ASYNC913  (and so is what is done with a connection)
+            connection = self._idle.pop()
+            is_silent = False
+            try:
+                is_silent = await connection.is_silent()
+            finally:
+                if not is_silent:
+                    await trio.aclose_forcefully(connection.stream)
+            if is_silent:
+                return connection  # noqa: ASYNC910
+        return _Connection(await _dialled(self._dial, limit))
 
 
-class LiveTransport(httpx.AsyncBaseTransport):
-    """A connection for each request, whose response is given at once and read as it comes.
-
-    Args:
-        dial: opens a stream to the gateway.
-        base_path: put before the path of each request; kept out of the URLs that httpx logs.
-        on_bytes: told how many bytes have come, whenever some have.
-    """
-
-    def __init__(
-        self,
-        dial: Callable[[], Awaitable[trio.abc.Stream]],
-        *,
-        base_path: str,
-        on_bytes: Callable[[int], None],
-    ) -> None:
-        self._dial = dial
-        self._base_path = base_path.encode()
-        self._on_bytes = on_bytes
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the response's head. A checkpoint; cancelling closes the connection."""
-        connection = await _dialled(self._dial, request, self._on_bytes)
-        answered = False
-        try:
-            with _in_httpx_words(request):
-                await connection.send(request, self._base_path)
-                head = await connection.head(request)
-            answered = True
-        finally:
-            if not answered:
-                await trio.aclose_forcefully(connection.stream)
-        return httpx.Response(
-            head.status_code, headers=_pairs(head), stream=_Live(connection, request), request=request
-        )
-
-
-async def _dialled(
-    dial: Callable[[], Awaitable[trio.abc.Stream]],
-    request: httpx.Request,
-    on_bytes: Callable[[int], None] = lambda _: None,
-) -> "_Connection":
-    """Open a connection for a request, within its time limit for that. A checkpoint.
+async def _dialled(dial: Dial, limit: float) -> trio.abc.Stream:
+    """Open a stream within a time limit. A checkpoint.
 
     Raises:
-        httpx.ConnectError: it failed, so that nothing has been sent.
-        httpx.ConnectTimeout: it took too long.
+        LinkLost: it took too long.
     """
-    wanted = request.extensions.get("timeout", {}).get("connect")
-    limit = _DIAL_LIMIT if wanted is None else min(wanted, _DIAL_LIMIT)
     try:
-        with trio.move_on_after(limit):
-            return _Connection(await dial(), on_bytes)
-    except Exception as error:
-        raise httpx.ConnectError(str(error)) from error
-    raise httpx.ConnectTimeout(f"no connection within {limit:g} s")
-
-
-@contextmanager
-def _in_httpx_words(request: httpx.Request) -> Generator[None]:
-    """Turn the errors of h11 and Trio into httpx's."""
-    try:
-        yield
-    except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError(_without_data(error), request=request) from None
-    except h11.RemoteProtocolError as error:
-        raise httpx.RemoteProtocolError(_without_data(error), request=request) from None
-    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise httpx.ReadError("the connection broke before the answer was whole", request=request) from error
-
-
-def _without_data(error: h11.ProtocolError) -> str:
-    """Return h11's words without the data that it quotes behind a colon: messages belong in no log."""
-    return str(error).partition(":")[0]
-
-
-def _pairs(head: h11.Response) -> list[tuple[bytes, bytes]]:
-    # As they were spelled: that tells one server from another.
-    return [(bytes(name), bytes(value)) for name, value in head.headers.raw_items()]
+        with trio.fail_after(limit):
+            return await dial()
+    except trio.TooSlowError as error:
+        raise LinkLost(f"no connection within {limit:g} s") from error
 
 
 class _Connection:
-    """One HTTP/1.1 connection, one request after another."""
+    """One HTTP/1.1 connection, one request after another.
 
-    def __init__(self, stream: trio.abc.Stream, on_bytes: Callable[[int], None]) -> None:
+    For a small request and its answer the layers of a stream cost more than both. So what a plain socket
+    takes at once is written at once, and what comes is waited for before it is looked for. Any other stream
+    (TLS, in memory) is used as it is.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream: Final = stream
-        self._on_bytes: Final = on_bytes
         self.idle_since = trio.current_time()
-        self._h11 = h11.Connection(h11.CLIENT)
+        self.may_go_on = False
+        self._socket: Final = stream.socket if isinstance(stream, trio.SocketStream) and _IS_FILE else None
+        if self._socket is not None:
+            self._ear: Final = select.poll()
+            self._ear.register(self._socket.fileno(), select.POLLIN)
 
-    @property
-    def is_reusable(self) -> bool:
-        """Whether both sides are ready for another request."""
-        return self._h11.our_state is h11.IDLE and self._h11.their_state is h11.IDLE
+    def is_old(self) -> bool:
+        """Say whether a connection has been idle for too long."""
+        return trio.current_time() - self.idle_since > _KEEP_IDLE
 
-    def is_fresh(self) -> bool:
-        """Say whether an idle connection may be used again: young, and nothing has come on it since."""
-        if trio.current_time() - self.idle_since > _KEEP_IDLE:
-            return False
+    async def is_silent(self) -> bool:
+        """Say whether nothing has come on an idle connection, if only its end. A checkpoint only to find out.
+
+        What has come would be taken for the next answer. TLS may have read it from the socket already.
+        """
+        if self._socket is not None:
+            return not self._ear.poll(0)  # noqa: ASYNC910  (as said)
         transport: object = self.stream
         if isinstance(transport, trio.SSLStream):
             transport = cast("trio.SSLStream[trio.abc.Stream]", transport).transport_stream
-        # What is readable on an idle connection is its end.
-        return not (isinstance(transport, trio.SocketStream) and transport.socket.is_readable())
+        if isinstance(transport, trio.SocketStream) and transport.socket.is_readable():
+            return False  # noqa: ASYNC910  (as said)
+        with trio.CancelScope() as wait:  # noqa: ASYNC912  (reading is one)
+            # From the first moment that it has to wait: a scope that is over when it begins reads nothing.
+            wait.deadline = trio.current_time()
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.stream.receive_some(1)
+        return wait.cancelled_caught  # noqa: ASYNC910  (as said)
 
-    async def exchange(self, request: httpx.Request, base_path: bytes, max_answer: int) -> httpx.Response:
-        with _in_httpx_words(request):
-            taken = await self.send(request, base_path)
-            return await self._whole(request, max_answer, may_go_on=taken)
+    async def exchange(self, request: Request, max_answer: int) -> WholeAnswer:
+        """Send a request and read the whole answer. A checkpoint."""
+        self.may_go_on = False
+        is_taken = await self._send(request)
+        reader = AnswerReader(to_head=request.is_head)
+        size = 0
+        pieces: list[bytes] = []
+        while not reader.is_whole:  # noqa: ASYNC913  (nothing is whole before something was read)
+            piece = _fed(reader, await self._receive())
+            _check(reader)
+            size += len(piece)
+            if size > max_answer:
+                raise AnswerError(f"the gateway's answer is over {max_answer} bytes", status=reader.status)
+            if piece:
+                pieces.append(piece)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.may_go_on = is_taken and not reader.is_last
+        return WholeAnswer(reader.status, reader.raw, body)
 
-    async def send(self, request: httpx.Request, base_path: bytes) -> bool:
-        """Send it all; return False if the other side stopped taking it: its answer may be there."""
-        target: bytes = base_path + request.extensions.get("target", request.url.raw_path)
-        head = h11.Request(method=request.method, target=target, headers=request.headers.raw)
-        first = self._h11.send(head)
-        if not isinstance(request.stream, httpx.AsyncByteStream):
-            raise httpx.LocalProtocolError(
-                "the request's body cannot be read asynchronously", request=request
-            )
+    async def _send(self, request: Request) -> bool:
+        """Send it all; return False as :func:`send_request`. Not a checkpoint if it goes out at once."""
+        if self._socket is None or not isinstance(request.body, bytes):
+            return await send_request(self.stream, request)
+        data = request.head + request.body
         try:
-            # Closed here and now if it is not read to its end, not whenever the garbage collector comes by.
-            async with aclosing(cast("AsyncGenerator[bytes]", aiter(request.stream))) as pieces:
-                async for piece in pieces:
-                    await self.stream.send_all(first + self._h11.send(h11.Data(data=piece)))
-                    first = b""
-            if rest := first + self._h11.send(h11.EndOfMessage()):
-                await self.stream.send_all(rest)
-        except trio.BrokenResourceError:
-            return False  # noqa: ASYNC910  (as below)
-        return True  # noqa: ASYNC910  (it has sent at least a head)
+            written = os.write(self._socket.fileno(), data)
+        except OSError:
+            # The stream tells what it was, or waits.
+            written = 0
+        if written == len(data):
+            return True  # noqa: ASYNC910  (as said)
+        return await send_request(self.stream, Request(data[written:]))
 
-    async def head(self, request: httpx.Request) -> h11.Response:
-        """Read the response's head. A checkpoint."""
-        while True:  # noqa: ASYNC913  (next_event is one if it must read; a head is never there already)
-            event = await self.next_event(request, "the gateway ended the connection without an answer")
-            if isinstance(event, h11.Response):
-                return event
-
-    async def next_event(self, request: httpx.Request, ended: str | None = None) -> h11.Event:
-        """Read on until something has come. A checkpoint only if nothing is there.
+    async def _receive(self) -> bytes:
+        """Return what comes next; nothing at the end. A checkpoint; cancelling loses nothing.
 
         Raises:
-            httpx.RemoteProtocolError: the connection ended, in these words if there are some.
-            h11.RemoteProtocolError: the other side broke the protocol, or the connection ended.
+            Unanswered: the connection broke.
         """
-        while True:  # noqa: ASYNC913  (as said)
-            event = self._h11.next_event()
-            if isinstance(event, h11.Event):
-                return event  # noqa: ASYNC910
-            data = bytes(await self.stream.receive_some(_PIECE))
+        if self._socket is None:
+            return await receive(self.stream)
+        try:
+            await trio.lowlevel.wait_readable(self._socket)
+            return os.read(self._socket.fileno(), _PIECE)
+        except BlockingIOError:
+            # It was readable for nothing, as sockets may be.
+            return await receive(self.stream)
+        except (trio.ClosedResourceError, OSError) as error:
+            raise _broken() from error
+
+
+async def send_request(stream: trio.abc.Stream, request: Request) -> bool:
+    """Send it all; return False if the other side stopped taking it: its answer may be there. A checkpoint.
+
+    Raises:
+        Misstated: the body is not as long as its head says.
+        Unanswered: the stream was closed meanwhile.
+    """
+    try:
+        if isinstance(request.body, bytes):
+            await stream.send_all(request.head + request.body)
+        else:
+            await _send_pieces(stream, request.head, request.body, request.length)
+    except trio.BrokenResourceError:
+        return False  # noqa: ASYNC910  (it has tried to send)
+    except trio.ClosedResourceError as error:
+        raise _broken() from error
+    return True  # noqa: ASYNC910  (so it has)
+
+
+async def _send_pieces(
+    stream: trio.abc.Stream, head: bytes, pieces: AsyncIterator[bytes], length: int | None
+) -> None:
+    sent = 0
+    async for piece in pieces:
+        sent += len(piece)
+        if length is not None and sent > length:
+            break
+        await stream.send_all(head + piece)
+        head = b""
+    if length is not None and sent != length:
+        raise Misstated("the request's body is not as long as was said")
+    if head:
+        await stream.send_all(head)
+
+
+async def receive(stream: trio.abc.Stream) -> bytes:
+    """Return what comes next; nothing at the end. A checkpoint; cancelling loses nothing.
+
+    Raises:
+        Unanswered: the connection broke.
+    """
+    try:
+        return bytes(await stream.receive_some(_PIECE))
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise _broken() from error
+
+
+def _fed(reader: AnswerReader, data: bytes) -> bytes:
+    """Let a reader read, or take note of the end, and return what there is of the body.
+
+    Raises:
+        Unanswered: it is no answer.
+    """
+    try:
+        if data:
+            return reader.feed(data)
+        reader.end()
+    except BadAnswer as error:
+        raise Unanswered(str(error)) from None
+    return b""
+
+
+def _check(reader: AnswerReader) -> None:
+    """Raise what is wrong behind that which was given.
+
+    Raises:
+        Unanswered: nothing more can be read.
+    """
+    if reader.problem is not None:
+        raise Unanswered(str(reader.problem))
+
+
+def _broken() -> Unanswered:
+    return Unanswered("the connection broke before the answer was whole")
+
+
+class Response:
+    """An answer whose head has come, and whose body is read as it comes: an iterator over its pieces.
+
+    Attributes:
+        status: the HTTP status.
+        headers: what stands in its head.
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, reader: AnswerReader, first: bytes, on_bytes: Callable[[int], None]
+    ) -> None:
+        self.status: Final = reader.status
+        self.headers: Final = Headers(reader.raw)
+        self._stream: Final = stream
+        self._reader: Final = reader
+        self._first = first
+        self._on_bytes: Final = on_bytes
+
+    def __aiter__(self) -> Self:
+        """Return itself: there is one stream of bytes."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next piece. A checkpoint; cancelling loses nothing.
+
+        Raises:
+            StopAsyncIteration: that was all, and none is missing.
+            Unanswered: the rest does not come.
+        """
+        if self._first or self._reader.is_whole:
+            await trio.lowlevel.checkpoint()
+        piece, self._first = self._first, b""
+        while not piece and not self._reader.is_whole:
+            _check(self._reader)
+            data = await receive(self._stream)
             self._on_bytes(len(data))
-            if not data and ended is not None:
-                raise httpx.RemoteProtocolError(ended, request=request)
-            self._h11.receive_data(data)
-
-    async def _whole(self, request: httpx.Request, max_answer: int, *, may_go_on: bool) -> httpx.Response:
-        head = await self.head(request)
-        body = bytearray()
-        while isinstance(event := await self.next_event(request), h11.Data):
-            body += event.data
-            if len(body) > max_answer:
-                raise httpx.ReadError(f"the answer is over {max_answer} bytes", request=request)
-        done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
-        # Bytes behind the answer would be taken for the next one.
-        if may_go_on and done and self._h11.trailing_data == (b"", False):
-            self._h11.start_next_cycle()
-        return httpx.Response(
-            head.status_code, headers=_pairs(head), stream=_Whole(bytes(body)), request=request
-        )
+            piece = _fed(self._reader, data)
+        if not piece:
+            raise StopAsyncIteration
+        return piece  # noqa: ASYNC910  (what is not there already was read)
 
 
-class _Live(httpx.AsyncByteStream):
-    """A body that is read as it comes; closing it closes the connection."""
+@asynccontextmanager
+async def open_response(
+    dial: Dial, request: Request, on_bytes: Callable[[int], None]
+) -> AsyncGenerator[Response]:
+    """Send a request on a connection of its own and give the answer as soon as its head has come.
 
-    def __init__(self, connection: _Connection, request: httpx.Request) -> None:
-        self._connection = connection
-        self._request = request
+    Entering is a checkpoint; leaving closes the connection at once. No time limit but for connecting.
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:  # noqa: ASYNC900, ASYNC911  (httpx asks for it)
-        await trio.lowlevel.checkpoint()
-        while isinstance(event := await self._next(), h11.Data):
-            yield bytes(event.data)  # noqa: ASYNC911  (what is there already needs no waiting)
+    Args:
+        dial: opens a stream to the gateway.
+        request: what to send.
+        on_bytes: told how many bytes have come, whenever some have; 0 at the end of the connection.
 
-    async def _next(self) -> h11.Event:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        with _in_httpx_words(self._request):
-            return await self._connection.next_event(self._request)  # noqa: ASYNC910  (one if it must read)
-
-    async def aclose(self) -> None:
-        await trio.aclose_forcefully(self._connection.stream)
-
-
-class _Whole(httpx.AsyncByteStream):
-    """A body that has been read already."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:  # noqa: ASYNC900, ASYNC911  (httpx asks for it)
-        await trio.lowlevel.checkpoint()
-        yield self._body
+    Raises:
+        GatewayError: there is no connection, so nothing was sent.
+        Unanswered: no answer came.
+    """
+    stream = await _dialled(dial, DIAL_LIMIT)
+    try:
+        await send_request(stream, request)
+        reader = AnswerReader(to_head=request.is_head)
+        first = b""
+        while not reader.status:
+            data = await receive(stream)
+            on_bytes(len(data))
+            first = _fed(reader, data)
+        yield Response(stream, reader, first, on_bytes)
+    finally:
+        await trio.aclose_forcefully(stream)
 
 
 #: How httpx and its successor name the errors that come before a byte of the request can have left.

@@ -7,7 +7,7 @@ store on disk (:mod:`trio_signal.store`) stands in its place without a change to
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -15,6 +15,9 @@ from ._contents import Content
 from ._continuity import Cursor, DuplicateFilter
 from ._inbox import Event, MessageSettled
 from ._outgoing import OutgoingMessage
+
+if TYPE_CHECKING:
+    from .store._keeper import Keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class Restored:
 
 class Journal(Protocol):
     """What the client writes down as it goes."""
+
+    @property
+    def keeper(self) -> "Keeper | None":
+        """The writer of the store, for a hub on top of the client; None without a store."""
+        ...
 
     @property
     def survives(self) -> bool:
@@ -59,7 +67,7 @@ class Journal(Protocol):
         ...
 
     async def prepare(self, content: Content) -> Content:
-        """Return the content as it is to be written down. A checkpoint; cancelling is safe.
+        """Return the content as it is to be written down. Cancelling is safe; a checkpoint if it takes time.
 
         Raises:
             ConfigurationError: a file of it cannot be copied.
@@ -88,7 +96,7 @@ class Journal(Protocol):
         ...
 
     async def begin(self, message: OutgoingMessage) -> None:
-        """Write down that it may leave from now on. A checkpoint.
+        """Write down that it may leave from now on. A checkpoint if that takes time.
 
         Returns only once that is so, or once the message has its outcome, by its deadline for instance.
         Cancelled, it may be written down all the same; :meth:`unsent` takes it back.
@@ -136,6 +144,7 @@ class Journal(Protocol):
 class MemoryJournal:
     """A journal that ends with the process."""
 
+    keeper = None
     survives = False
     waiting = 0
 
@@ -149,8 +158,7 @@ class MemoryJournal:
 
     async def prepare(self, content: Content) -> Content:
         """See :meth:`Journal.prepare`. It stays as it is."""
-        await trio.lowlevel.checkpoint()
-        return content
+        return content  # noqa: ASYNC910  (as said)
 
     def discard(self, content: Content) -> None:
         """See :meth:`Journal.discard`."""
@@ -158,11 +166,11 @@ class MemoryJournal:
     async def accept(self, message: OutgoingMessage, enter: Callable[[OutgoingMessage], None]) -> None:
         """See :meth:`Journal.accept`. The buffer holds the message, so there is nothing to write."""
         await trio.lowlevel.checkpoint()
+        # Nothing after it: whoever is accepted first is told so first.
         enter(message)
 
-    async def begin(self, message: OutgoingMessage) -> None:  # noqa: ARG002
+    async def begin(self, message: OutgoingMessage) -> None:
         """See :meth:`Journal.begin`. Whoever ends with the message need not know."""
-        await trio.lowlevel.checkpoint()
 
     def unsent(self, message: OutgoingMessage) -> None:
         """See :meth:`Journal.unsent`."""

@@ -10,7 +10,7 @@ from ._credentials import Headers, Token
 from ._dial import Connect
 from ._errors import ConfigurationError
 from ._operations import FinishLink, StartLink
-from .gateways.auto import GatewayKind
+from .gateways._kinds import GatewayKind
 
 
 async def link_device(

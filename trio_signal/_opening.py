@@ -3,7 +3,7 @@
 ::
 
     async with open_signal_client(...)            client nursery: lives until the scope is left
-     ├─ send task          buffer -> slot -> gateway.send()      the slot is outside every connection
+     ├─ send task          buffer -> slots -> gateway.send()     the slots are outside every connection
      └─ supervisor         loop: sleep, dial, sync, serve, note why it ended
          └─ connection nursery  (one per attempt, cancelled as a whole)
              ├─ receive task    frames -> continuity -> inbox    owned by the client, survives the connection
@@ -17,8 +17,9 @@ import os
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, nullcontext
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
@@ -27,22 +28,27 @@ from ._checks import check_choice, check_count, check_positive, check_type
 from ._client import SignalClient
 from ._continuity import Cursor
 from ._credentials import Credentials, Headers, Token
-from ._dial import Connect, parse_url
+from ._dial import Connect, knock, parse_url
 from ._errors import ConfigurationError
 from ._inbox import Inbox
-from ._journal import MemoryJournal
+from ._journal import Journal, MemoryJournal
 from ._outgoing import Delivery
+from ._probe import Probe
 from ._ratelimit import RateLimit, TokenBucket
 from ._receiver import WallClock
 from ._recipients import check_number
 from ._states import Backoff
+from .gateways._kinds import GatewayKind, ReceiveMode
 from .gateways._requests import Requests
-from .gateways.auto import GatewayKind, make_gateway
-from .gateways.signal_cli import ReceiveMode
-from .store import Store, as_store, open_journal
-from .store._journal import StoreJournal
+from .gateways.auto import make_gateway
+
+if TYPE_CHECKING:
+    from .store import Store
 
 _DEFAULT_RATE_LIMIT: Final = RateLimit(20, per=1.0, burst=100)
+
+#: More sends at once than any gateway bears; such a number is a mistake.
+_MAX_IN_FLIGHT: Final = 256
 
 
 @asynccontextmanager
@@ -57,9 +63,11 @@ async def open_signal_client(
     buffer_size: int = 100,
     buffer_bytes: int = 16 * 1024 * 1024,
     overflow: Overflow = "drop_oldest",
+    max_in_flight: int = 1,
     delivery: Delivery = "at_most_once",
     max_send_attempts: int = 10,
     backoff: Backoff | None = None,
+    probe_interval: float | None = 0.5,
     rate_limit: RateLimit | None = _DEFAULT_RATE_LIMIT,
     settle_timeout: float = 10.0,
     close_timeout: float = 10.0,
@@ -78,7 +86,7 @@ async def open_signal_client(
     max_attachment_bytes: int = 100 * 1024 * 1024,
     cursor: Cursor | None = None,
     acknowledge: bool = False,
-    store: str | os.PathLike[str] | Store | None = None,
+    store: "str | os.PathLike[str] | Store | None" = None,
     wall_clock: Callable[[], float] = time.time,
 ) -> AsyncGenerator[SignalClient]:
     """Keep a Signal account's traffic alive while the block runs.
@@ -89,8 +97,8 @@ async def open_signal_client(
 
     Leaving the block normally takes no more messages and goes on sending for up to
     ``close_timeout``; leaving it by an exception or a cancellation closes at once. Then
-    every socket is closed, every task has ended, and every message has its outcome: the
-    one in flight ``Failed("unknown")``, what waited ``Dropped("closed")``. With a store, what waited
+    every socket is closed, every task has ended, and every message has its outcome: what is
+    in flight ``Failed("unknown")``, what waited ``Dropped("closed")``. With a store, what waited
     stays accepted instead, and the next process sends it.
 
     Args:
@@ -111,6 +119,12 @@ async def open_signal_client(
         buffer_size: the most messages that wait to be sent.
         buffer_bytes: the most bytes that they may take.
         overflow: what happens when the buffer is full; see :class:`MessageBuffer`.
+        max_in_flight: how many messages are sent at once, 256 at most. Order is kept inside each
+            conversation: of one recipient's messages (for one account) the next leaves only when the one
+            before has its outcome, or waits for evidence beside the queue. A message that is to be tried
+            again holds back its own conversation, and one of these places; a pause for a rate limit holds
+            back all. Leave it at 1 on a signal-cli-rest-api, which crashes when it is asked for several
+            things at once. A person's number and UUID count as two recipients.
         delivery: ``"at_most_once"`` never sends anything twice: where an answer is lost, the
             outcome is ``Failed("unknown")``. ``"at_least_once"`` sends such a message again, in
             its place, so that **people may receive it twice**; the gateway has no key by which
@@ -126,6 +140,10 @@ async def open_signal_client(
             usernames, a hub and ``receive=False`` know no evidence, and neither does a gateway whose clock
             differs: there the outcome is ``Failed("unknown")`` as ever.
         backoff: how long to wait between attempts to connect.
+        probe_interval: how often, in seconds, a wait before an attempt is used to see whether somebody
+            listens again, after an attempt that nobody listened to: a TCP connection that is closed at once.
+            The first that is taken ends the wait. None for never. A hub is never probed, since its many
+            clients would come back at once.
         rate_limit: how fast messages may leave; None for no limit.
         close_timeout: how long leaving the block may go on sending, in seconds.
         attempt_timeout: one attempt's time from name look-up to the first pong, or a hub's hello, in
@@ -200,6 +218,7 @@ async def open_signal_client(
         ssl_context=ssl_context,
         http_client=http_client,
         send_timeout=check_positive("send_timeout", send_timeout),
+        max_in_flight=_check_in_flight(max_in_flight),
     )
     route = make_gateway(
         gateway,
@@ -213,14 +232,11 @@ async def open_signal_client(
         receive=receive,
         now=wall.now,
     )
+    if probe_interval is not None:
+        check_positive("probe_interval", probe_interval)
     check_count("max_send_attempts", max_send_attempts)
     check_positive("attempt_timeout", attempt_timeout)
-    kept = as_store(store)
-    async with (
-        nullcontext(MemoryJournal(cursor if receive else None))
-        if kept is None
-        else open_journal(kept, account, cursor, wall, receives=receive)
-    ) as journal:
+    async with _open_journal(store, account, cursor, wall, receives=receive) as journal:
         reached = journal.cursor
         client = SignalClient(
             route,
@@ -237,6 +253,7 @@ async def open_signal_client(
             journal=journal,
             backoff=backoff or Backoff(),
             bucket=TokenBucket(rate_limit, trio.current_time()) if rate_limit else None,
+            max_in_flight=max_in_flight,
             delivery=delivery,
             max_send_attempts=max_send_attempts,
             attempt_timeout=attempt_timeout,
@@ -244,8 +261,31 @@ async def open_signal_client(
             receives=receive,
             max_attachment_bytes=max_attachment_bytes,
             wall=wall,
-            keeper=journal.keeper if isinstance(journal, StoreJournal) else None,
             settle_timeout=settle_timeout,
+            probe=None
+            if probe_interval is None
+            else Probe(partial(knock, address, connect or trio.open_tcp_stream), probe_interval),
         )
         async with client.running(close_timeout):
             yield client
+
+
+def _check_in_flight(count: int) -> int:
+    if check_count("max_in_flight", count) > _MAX_IN_FLIGHT:
+        raise ConfigurationError("max_in_flight", f"{count} is over {_MAX_IN_FLIGHT}")
+    return count
+
+
+def _open_journal(
+    store: object, account: str | None, cursor: Cursor | None, wall: WallClock, *, receives: bool
+) -> AbstractAsyncContextManager[Journal]:
+    """Open the store, or where there is none, what forgets.
+
+    Raises:
+        ConfigurationError: it is neither a store nor a path.
+    """
+    if store is None:
+        return nullcontext(MemoryJournal(cursor if receives else None))
+    from .store import as_store, open_journal  # noqa: PLC0415  (SQLite is loaded by who uses it)
+
+    return open_journal(cast("Store", as_store(store)), account, cursor, wall, receives=receives)

@@ -12,7 +12,7 @@ A message is always in one phase::
 
 - NEW: not accepted yet.
 - WAITING: in the buffer. Nothing of it has left.
-- HELD: in the send task's slot, between attempts. Nothing of it is leaving now.
+- HELD: in one of the send task's slots, between attempts. Nothing of it is leaving now.
 - WRITING: being sent. Only the send task may end this.
 - DONE: its outcome is decided, for good.
 - KEPT: the client was closed; it stays in the store, accepted, and the next process sends it.
@@ -32,8 +32,8 @@ All changes of phase are made by the functions at the end of this file.
 
 import enum
 import math
-import uuid
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Hashable
 from typing import Final, Literal, final
 
 import trio
@@ -42,7 +42,7 @@ from ._checks import check_type
 from ._contents import Content, Text
 from ._errors import Certainty, ClientClosed, ConfigurationError
 from ._outcomes import Dropped, DropReason, Failed, MessageDropped, Outcome, SendFailed, Sent
-from ._recipients import check_recipient
+from ._recipients import check_recipient, is_group
 
 #: A deadline beyond this, in seconds, is none.
 _FAR_FUTURE: Final = 1e15
@@ -109,7 +109,7 @@ class OutgoingMessage:
         self.content: Final[Content] = content if isinstance(content, Content) else Text(content)
         self.account: Final = account
         check_type("id", id, str)
-        self.id: Final = uuid.uuid4().hex if id is None else id
+        self.id: Final = os.urandom(16).hex() if id is None else id
         self.deadline: Final = _check_deadline(deadline)
         self.size: Final = _OVERHEAD + self.content.held
         self._clock: Final = clock
@@ -117,7 +117,8 @@ class OutgoingMessage:
         self._outcome: Outcome | None = None
         self._doubt: Failed | None = None
         self._doubts = 0
-        self._news = trio.Event()
+        #: Made by whoever waits, since hardly anybody does when most of the news comes.
+        self._news: trio.Event | None = None
         self._is_told = False
         self._on_decided: list[Callable[[OutgoingMessage], None]] = []
         self._on_done: list[Callable[[OutgoingMessage, Outcome], None]] = []
@@ -156,21 +157,32 @@ class OutgoingMessage:
             SendFailed: it was attempted; ``certainty`` says whether it may have arrived.
             ClientClosed: the client was closed; its store keeps the message, and the next process sends it.
         """
-        await trio.lowlevel.checkpoint()
+        if self._is_told or self._phase is _Phase.KEPT or is_past_deadline(self):
+            # Whoever is cancelled here has not seen the outcome.
+            await trio.lowlevel.checkpoint()
         while (outcome := self.outcome) is None:
             if self._phase is _Phase.KEPT:
                 raise ClientClosed(
                     "the client was closed; the message is kept, and the next process sends it"
                 )
-            # While it is written, or not accepted yet, the deadline has no say; news comes when that ends.
-            limit = self.deadline if self._phase in (_Phase.WAITING, _Phase.HELD) else math.inf
-            with trio.move_on_at(limit):
-                await self._news.wait()
+            await self._changed()
         if isinstance(outcome, Dropped):
             raise MessageDropped(outcome.reason)
         if isinstance(outcome, Failed):
             raise SendFailed(outcome.error, outcome.certainty) from outcome.error
-        return outcome
+        return outcome  # noqa: ASYNC910  (an outcome that is not there yet is waited for)
+
+    async def _changed(self) -> None:
+        """Wait for news, or for the deadline. A checkpoint; cancelling is safe."""
+        if self._news is None:
+            self._news = trio.Event()
+        news = self._news
+        # While it is written, or not accepted yet, the deadline has no say; news comes when that ends.
+        if self.deadline == math.inf or self._phase not in (_Phase.WAITING, _Phase.HELD):
+            await news.wait()
+            return
+        with trio.move_on_at(self.deadline):
+            await news.wait()
 
     def withdraw(self) -> bool:
         """Take the message back, unless it is being sent right now or has an outcome.
@@ -207,10 +219,19 @@ def is_decided(message: OutgoingMessage) -> bool:
     return message._outcome is not None
 
 
+def conversation_of(message: OutgoingMessage) -> Hashable:
+    """Name the conversation that it belongs to, inside which order is kept: whose it is, and whom it is for.
+
+    Case tells nobody apart but groups. A person's number and UUID are two conversations.
+    """
+    recipient = message.recipient
+    return message.account, recipient if is_group(recipient) else recipient.lower()
+
+
 def enter_buffer(message: OutgoingMessage) -> None:
     """Move from NEW to WAITING."""
     message._phase = _Phase.WAITING
-    _wake(message)
+    _deadline_changed(message)
 
 
 def is_waiting(message: OutgoingMessage) -> bool:
@@ -245,7 +266,7 @@ def hold(message: OutgoingMessage, doubt: Failed | None = None) -> None:
     message._phase = _Phase.HELD
     message._doubt = doubt or message._doubt
     message._doubts += doubt is not None
-    _wake(message)
+    _deadline_changed(message)
 
 
 def put_in_doubt(message: OutgoingMessage, doubt: Failed, attempts: int) -> None:
@@ -263,10 +284,17 @@ def is_in_doubt(message: OutgoingMessage) -> bool:
     return message._doubt is not None
 
 
+def _deadline_changed(message: OutgoingMessage) -> None:
+    """Have whoever waits look again if the deadline has a say from now on."""
+    if message.deadline != math.inf:
+        _wake(message)
+
+
 def _wake(message: OutgoingMessage) -> None:
     """Have whoever waits look again."""
-    news, message._news = message._news, trio.Event()
-    news.set()
+    news, message._news = message._news, None
+    if news is not None:
+        news.set()
 
 
 def begin_writing(message: OutgoingMessage) -> bool:

@@ -72,7 +72,7 @@ _MOST_BYTES: Final = 8 * 1024 * 1024
 _OVERHEAD: Final = 512
 
 #: Within so many turns of Trio's what came before a pong has been taken in: the receiving task either has it
-#: in hand, and runs in this turn, or takes one more to fetch it from the queue.
+#: in hand, and runs in this turn, or takes one more to fetch it from the stream.
 _TURNS: Final = 3
 
 _Items = Sequence[str | bytes | Undecodable | Numbered]

@@ -49,7 +49,13 @@ class TokenBucket:
         self._refill(now)
         self._tokens -= 1.0
 
+    def give_back(self) -> None:
+        """Undo the last :meth:`take`, as nothing left after all."""
+        self._tokens = min(self._limit.burst, self._tokens + 1.0)
+
     def _refill(self, now: float) -> None:
-        earned = max(0.0, now - self._updated) * self._limit.count / self._limit.per
+        if now <= self._updated:
+            return
+        earned = (now - self._updated) * self._limit.count / self._limit.per
         self._tokens = min(self._limit.burst, self._tokens + earned)
-        self._updated = max(now, self._updated)
+        self._updated = now

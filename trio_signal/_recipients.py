@@ -10,6 +10,7 @@ _GROUP: Final = re.compile(r"group\.[A-Za-z0-9+/_-]+={0,2}")
 #: A sender known only by phone number identity has its UUID written as ``PNI:…``.
 _UUID: Final = re.compile(r"(PNI:)?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _USERNAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,31}\.[0-9]{2,20}")
+_RECIPIENT: Final = re.compile("|".join(form.pattern for form in (_NUMBER, _GROUP, _UUID, _USERNAME)))
 
 
 def check_number(argument: str, number: object) -> str:
@@ -27,7 +28,7 @@ def check_number(argument: str, number: object) -> str:
 
 def is_recipient(recipient: str) -> bool:
     """Say whether this is a number, a group, a UUID or a username."""
-    return any(form.fullmatch(recipient) for form in (_NUMBER, _GROUP, _UUID, _USERNAME))
+    return _RECIPIENT.fullmatch(recipient) is not None
 
 
 def check_recipient(recipient: object, *, argument: str = "recipient") -> str:

@@ -1,8 +1,8 @@
 """Messages whose answer was lost wait here for evidence that they went out all the same.
 
 What proves it is decided in :mod:`._evidence`; here is when it is looked for. With
-``"at_most_once"`` such a message leaves the send task's slot and waits beside the queue, which
-goes on; with ``"at_least_once"`` it stays in the slot, and is sent again only when nothing has
+``"at_most_once"`` such a message leaves its slot in the send task and waits beside the queue, which
+goes on; with ``"at_least_once"`` it stays in its slot, and is sent again only when nothing has
 shown by then that it went out. No evidence comes from a hub, for a group, or without receiving.
 
 A link may be dead for seconds before anybody notices, and another device's report lost with it. So
@@ -45,7 +45,7 @@ class _Case(NamedTuple):
 
     Attributes:
         until: how long, on Trio's clock; infinity where the send task sees to that.
-        doubt: what its outcome is without evidence; None while it is in the send task's slot.
+        doubt: what its outcome is without evidence; None while it is in a slot of the send task.
     """
 
     until: float = math.inf
@@ -127,8 +127,9 @@ class Settler:
         else:
             timestamp = outcome.timestamp if isinstance(outcome, Sent) else 0
             self._evidence.answered(attempt, self._now(), timestamp)
-        # It may have been what else explained a receipt.
-        self.wake_up()
+        if self._cases:
+            # It may have been what else explained a receipt.
+            self.wake_up()
 
     def recall(self, message: OutgoingMessage, begun: int) -> None:
         """Note that an earlier process was sending a message when it ended.
@@ -170,7 +171,7 @@ class Settler:
 
     def hear(self, event: ReceivedMessage | Undecodable) -> None:
         """Take note of what came."""
-        if self._evidence.hear(event, self._now()):
+        if not self._evidence.overhear(event) and self._evidence.hear(event, self._now()):
             self.wake_up()
 
     def missed(self, until: int) -> None:
@@ -184,7 +185,7 @@ class Settler:
     # --- asked by the send task: what becomes of a message ---
 
     def watch(self, message: OutgoingMessage) -> float:
-        """Wait for evidence of a message that stays in the slot; return for how many seconds."""
+        """Wait for evidence of a message that stays in its slot; return for how many seconds."""
         if not self._can_wait_for(message):
             self._evidence.close(message)
             return 0.0
@@ -198,14 +199,16 @@ class Settler:
 
     def ripe_at(self, message: OutgoingMessage) -> float:
         """Return until when the evidence that there is for a message is waited for, on Trio's clock."""
+        if message not in self._cases:
+            return -math.inf
         now = self._now()
-        proof = self._evidence.proof(message, now) if message in self._cases else None
+        proof = self._evidence.proof(message, now)
         if proof is None:
             return -math.inf
         return proof.since if now.moment < proof.since else proof.since + _HEARING
 
     def take(self, message: OutgoingMessage, doubt: Failed) -> bool:
-        """Take a message out of the slot to wait for evidence; False if it is not worth while.
+        """Take a message out of its slot to wait for evidence; False if it is not worth while.
 
         Args:
             message: which.
@@ -222,14 +225,16 @@ class Settler:
 
     def forget(self, message: OutgoingMessage) -> None:
         """Note that a message has its outcome, or gets it now."""
-        self._cases.pop(message, None)
+        case = self._cases.pop(message, None)
         self._evidence.close(message)
-        left, self._left = self._left, trio.Event()
-        left.set()
+        if case is not None:
+            left, self._left = self._left, trio.Event()
+            left.set()
 
     def look(self) -> None:
         """Give each message its outcome for which it is time now. Not a checkpoint."""
-        while self._look_once():
+        self._look_at = math.inf
+        while self._cases and self._look_once():
             pass  # What one has proved no longer explains the receipt of another.
 
     def _look_once(self) -> bool:

@@ -35,6 +35,10 @@ Counting, which couples to all of that:
    ``attempt_count`` counts: 1, 2, 4, …, 60 s. The supervisor sleeps a random part of
    it (:meth:`Backoff.delay`), because ten thousand clients that lost one server
    together must not come back together.
+5. Where nobody listens at all there is nobody to be spared, so the supervisor knocks
+   during its sleep and ends it when somebody does (:mod:`._probe`). A knock is no
+   attempt: it changes no state, and counts and resets nothing here. A hub, which the ten
+   thousand share, is never knocked at.
 
 If you change a state, change ``VALID_TRANSITIONS``, the drawing above, contract C1
 and the walk in ``tests/test_states.py`` with it.

@@ -22,7 +22,7 @@ class ClientStatistics:
         last_received: when the last bytes came on the present link, on Trio's clock; None without a link.
         bytes_received: how many have come on the present link.
         buffer: the outgoing buffer and the ledger of all messages.
-        in_flight: whether the send task holds a message.
+        in_flight: how many messages the send task holds, ``max_in_flight`` at most.
         settling: how many messages wait beside the queue for evidence that they went out.
         paused_until: when a pause for a rate limit ends, on Trio's clock; None without one.
         inbox: what has arrived and not been taken.
@@ -38,7 +38,7 @@ class ClientStatistics:
     last_received: float | None
     bytes_received: int
     buffer: BufferStatistics
-    in_flight: bool
+    in_flight: int
     settling: int
     paused_until: float | None
     inbox: InboxStatistics

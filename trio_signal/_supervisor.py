@@ -3,14 +3,16 @@
 import logging
 import math
 import ssl
+import sys
 from collections.abc import Sequence
 from typing import Final
 
 import trio
 
 from ._envelopes import Undecodable
-from ._errors import GatewayError, LinkLost, Reason, Remedy, remedy_for, told
+from ._errors import GatewayError, LinkLost, Reason, Remedy, forget_frames, remedy_for, told
 from ._overlap import LONGEST, Overlap
+from ._probe import Probe
 from ._receiver import Receiver, WallClock
 from ._states import ConnectionState
 from ._status import StateLog
@@ -39,6 +41,7 @@ class Supervisor:
         receiver: takes in what comes.
         wall: tells the time of day.
         attempt_timeout: the deadline of one attempt, in seconds (contract B5).
+        probe: notices, while we sleep, that the gateway is back; None for sleeping on.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class Supervisor:
         wall: WallClock,
         *,
         attempt_timeout: float,
+        probe: Probe | None,
     ) -> None:
         self._gateway: Final = gateway
         self._status: Final = status
         self._receiver: Final = receiver
         self._wall: Final = wall
         self._attempt_timeout: Final = attempt_timeout
+        self._probe: Final = probe
         self._hurry = trio.Event()
         self._connected_before = False
         self._closing = False
@@ -76,10 +81,10 @@ class Supervisor:
 
     async def _go_round(self, links: trio.Nursery) -> Exception | None:
         """Make one connection after the other, each in a task of ``links``; as :meth:`run`."""
-        reason, delay = Reason.START, 0.0
+        reason, delay, error = Reason.START, 0.0, None
         while True:
             self._status.change(ConnectionState.RECONNECTING, reason, delay=delay)
-            await self._sleep(delay)
+            await self._sleep(delay, error)
             verdict = _Verdict()
             links.start_soon(self._connect_and_serve, verdict)
             error = await verdict.wait()
@@ -107,16 +112,37 @@ class Supervisor:
                         nursery.start_soon(link.close)
         await trio.lowlevel.checkpoint()
 
-    async def _sleep(self, delay: float) -> None:
+    async def _sleep(self, delay: float, error: Exception | None) -> None:
+        """Sleep before an attempt, or until there is reason to hurry. A checkpoint.
+
+        Args:
+            delay: for how long, in seconds.
+            error: why there is no connection now.
+        """
         self._hurry = trio.Event()
         self.next_attempt = trio.current_time() + delay
         with trio.move_on_after(delay):
-            await self._hurry.wait()
+            async with trio.open_nursery() as nursery:
+                self._start_knocking(nursery, error)
+                await self._hurry.wait()
+                nursery.cancel_scope.cancel(reason="the sleep before an attempt was ended")
         self.next_attempt = None
+
+    def _start_knocking(self, nursery: trio.Nursery, error: Exception | None) -> None:
+        if self._probe is None or self._gateway.is_shared:
+            return
+        unheard = isinstance(error, LinkLost) and error.nobody_listens
+        if self._probe.is_due(self._status.manager.attempt_count, nobody_listens=unheard):
+            nursery.start_soon(self._knock, self._probe)
+
+    async def _knock(self, probe: Probe) -> None:
+        if await probe.wait():
+            self.hurry()
 
     async def _connect_and_serve(self, verdict: "_Verdict") -> None:
         """Make one connection and keep it while it lasts; tell why it ended, or is taken for dead."""
         error: Exception | None = None
+        handled = sys.exception()
         await trio.lowlevel.checkpoint()
         # Entering a link is nothing but checkpoints, which flake8-async cannot see through the protocol.
         started = trio.current_time()
@@ -127,7 +153,7 @@ class Supervisor:
             # Whatever ends a connection, the answer is the next one. It may come together with a
             # cancellation, which goes its own way.
             except* Exception as caught:  # noqa: BLE001
-                error = self._noted(told(caught))
+                error = self._noted(told(caught), handled)
         limit = attempt.deadline - started
         verdict.tell(error or LinkLost(f"no connection within {limit:g} s: {self._gateway.phase}"))
 
@@ -217,10 +243,12 @@ class Supervisor:
         if overlap is not None:
             overlap.end(is_whole=is_whole)
 
-    def _noted(self, error: Exception) -> Exception:
+    def _noted(self, error: Exception, handled: BaseException | None) -> Exception:
         if not isinstance(error, GatewayError | OSError | trio.BrokenResourceError | ssl.SSLError):
             # Not an end that is known: it is survived like the others, but somebody should see it.
             _logger.error("unexpected error in a connection", exc_info=error)
+        # The history of states keeps many of them.
+        forget_frames(error, handled=handled)
         return error
 
     def _judge(self, error: Exception) -> Remedy:

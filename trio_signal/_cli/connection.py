@@ -15,8 +15,7 @@ from .._credentials import Token
 from .._dial import Connect
 from .._opening import open_signal_client
 from ..gateways import Gateway
-from ..gateways.auto import GatewayKind
-from ..gateways.signal_cli import ReceiveMode
+from ..gateways._kinds import GatewayKind, ReceiveMode
 from .options import CA_FILE, HEADER_FILE, RECEIVE_MODE, TOKEN_FILE, Option, UsageError
 
 TOKEN_VARIABLE: Final = "TRIO_SIGNAL_TOKEN"  # noqa: S105  (a name, not a token)

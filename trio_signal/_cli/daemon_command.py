@@ -32,6 +32,7 @@ def run(values: Mapping[str, Any], environ: Mapping[str, str], hub: HubSettings 
         buffer_size=values["buffer_size"],
         # A pipe can wait, and so can a hub's clients, who must not push out what others have handed over.
         overflow=values["overflow"] or ("wait" if values["stdin"] or hub is not None else "drop_oldest"),
+        max_in_flight=values["max_in_flight"],
         delivery=values["delivery"],
         settle_timeout=values["settle_timeout"],
         close_timeout=values["close_timeout"],

@@ -9,8 +9,7 @@ from typing import Any, Final, get_args
 
 from .._buffer import Overflow
 from .._outgoing import Delivery
-from ..gateways.auto import GatewayKind
-from ..gateways.signal_cli import ReceiveMode
+from ..gateways._kinds import GatewayKind, ReceiveMode
 from ..store._schema import Durability
 
 
@@ -226,6 +225,14 @@ OVERFLOW: Final = Option(
     metavar="POLICY",
     default_text="wait with --stdin or --hub, else drop_oldest",
     help=f"what happens when the buffer is full: {_choices(Overflow)}",
+)
+MAX_IN_FLIGHT: Final = Option(
+    flag="--max-in-flight",
+    metavar="N",
+    read=whole_number,
+    default=1,
+    default_text="1",
+    help="how many messages are sent at once, one of each conversation; a signal-cli-rest-api bears only 1",
 )
 DELIVERY: Final = Option(
     flag="--delivery",

@@ -4,22 +4,21 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Final, cast
 
-import httpx
 import msgspec
 import trio
 
 from .._credentials import Credentials
-from .._dial import open_stream, parse_url
+from .._dial import parse_url
 from .._errors import ConfigurationError, GatewayError, RequestFailed
-from .._http import StreamTransport
 from .._operations import ListAccounts
 from .._recipients import check_number
 from .._states import ConnectionState
 from ..gateways import Gateway
 from ..gateways._about import CLI_MODE, HUB_MODE
+from ..gateways._calls import Call
+from ..gateways._requests import Requests
 from .connection import Connection
 from .exits import Exit, failed
 from .interrupt import exit_code, run_until_signal
@@ -30,6 +29,9 @@ _WORDS: Final = {True: "ok", False: "FAIL", None: "?"}
 
 #: Seconds for each question: /v1/accounts hangs while signal-cli does, and the link may work all the same.
 _QUESTION: Final = 5.0
+
+#: Seconds for closing what is left.
+_LAST_ACTS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,31 +122,42 @@ class _Probe:
                 layer.found(reason, ok=None if layer is not self.link else False)
 
     async def _ask(self) -> None:
-        address, where = self._address, self._settings.where
+        where = self._settings.where
         await trio.lowlevel.checkpoint()
-        dial = partial(open_stream, address, where.connect or trio.open_tcp_stream, where.ssl_context)
-        async with httpx.AsyncClient(
-            transport=StreamTransport(dial, base_path=address.path),
-            trust_env=False,
-            headers=await self._credentials.headers(),
-            base_url=str(address),
-        ) as http:
-            await self._ask_gateway(http)
-            if self.gateway.ok is False:
-                return
-            if self._is_signal_cli:
-                # It has told its accounts as well.
-                pass
-            elif self._account is None:
-                self.account.found(f"{ACCOUNT.label}: give it; only signal-cli serves all accounts", ok=False)
-                return
-            elif self.gateway.facts.get("mode") == HUB_MODE:
-                await self._ask_hub(http)
-            else:
-                await self._ask_account(http)
-        await self._try_link()
+        requests = Requests(
+            self._address,
+            self._credentials,
+            connect=where.connect or trio.open_tcp_stream,
+            ssl_context=where.ssl_context,
+            http_client=None,
+            send_timeout=_QUESTION,
+        )
+        try:
+            goes_on = await self._ask_over_http(requests)
+        finally:
+            with trio.move_on_after(_LAST_ACTS, shield=True):
+                await requests.aclose()
+        if goes_on:
+            await self._try_link()
 
-    async def _ask_gateway(self, http: httpx.AsyncClient) -> None:
+    async def _ask_over_http(self, requests: Requests) -> bool:
+        """Ask the gateway and for the account; return whether a link can be tried. A checkpoint."""
+        await self._ask_gateway(requests)
+        if self.gateway.ok is False:
+            return False
+        if self._is_signal_cli:
+            # It has told its accounts as well.
+            return True
+        if self._account is None:
+            self.account.found(f"{ACCOUNT.label}: give it; only signal-cli serves all accounts", ok=False)
+            return False
+        if self.gateway.facts.get("mode") == HUB_MODE:
+            await self._ask_hub(requests)
+        else:
+            await self._ask_account(requests)
+        return True
+
+    async def _ask_gateway(self, requests: Requests) -> None:
         kind = self._settings.where.kind
         await trio.lowlevel.checkpoint()
         if kind == CLI_MODE:
@@ -153,8 +166,8 @@ class _Probe:
                 self.gateway.found(problem, ok=False)
             return
         try:
-            status, answer = await _get(http, "/v1/about")
-        except (GatewayError, httpx.HTTPError) as error:
+            status, answer = await _get(requests, "/v1/about")
+        except GatewayError as error:
             self.gateway.found(str(error), ok=False)
             return
         about = cast("dict[str, object]", answer) if isinstance(answer, dict) else {}
@@ -199,11 +212,11 @@ class _Probe:
         else:
             self.account.found("it has none; link one: trio-signal link", ok=False, accounts=accounts)
 
-    async def _ask_account(self, http: httpx.AsyncClient) -> None:
+    async def _ask_account(self, requests: Requests) -> None:
         await trio.lowlevel.checkpoint()
         try:
-            _, answer = await _get(http, "/v1/accounts")
-        except (GatewayError, httpx.HTTPError) as error:
+            _, answer = await _get(requests, "/v1/accounts")
+        except GatewayError as error:
             self.account.found(str(error), ok=None)
             return
         if not isinstance(answer, list):
@@ -217,12 +230,12 @@ class _Probe:
         else:
             self.account.found(f"it does not have {self._account} (it has {len(accounts)})", ok=False)
 
-    async def _ask_hub(self, http: httpx.AsyncClient) -> None:
+    async def _ask_hub(self, requests: Requests) -> None:
         self._layers.append(self.upstream)
         await trio.lowlevel.checkpoint()
         try:
-            status, answer = await _get(http, "/status")
-        except (GatewayError, httpx.HTTPError) as error:
+            status, answer = await _get(requests, "/status")
+        except GatewayError as error:
             status, answer, problem = 0, None, str(error)
         else:
             refused = status in {401, 403}
@@ -278,22 +291,20 @@ class _Probe:
         return json.dumps({"connected": self.connected, **layers})
 
 
-async def _get(http: httpx.AsyncClient, path: str) -> tuple[int, object]:
-    """Return the status and the decoded body of an answer, None where it is no JSON.
+async def _get(requests: Requests, path: str) -> tuple[int, object]:
+    """Return the status and the decoded body of an answer, None where it is no JSON. A checkpoint.
 
     Raises:
-        GatewayError: the gateway cannot be reached, or did not answer in time.
-        httpx.HTTPError: what came is no answer.
+        GatewayError: the gateway cannot be reached, did not answer in time, or what came is no answer.
     """
     with trio.move_on_after(_QUESTION):
         try:
-            response = await http.get(path)
-        except httpx.HTTPError as error:
-            if isinstance(error.__cause__, GatewayError):
-                raise error.__cause__ from None
-            raise
+            # Its own limit says less than ours, and comes later.
+            answer = await requests.ask(Call("GET", path), limit=2 * _QUESTION)
+        except RequestFailed as failed:
+            raise (failed.error if isinstance(failed.error, GatewayError) else failed) from None
         try:
-            return response.status_code, msgspec.json.decode(response.content)
+            return answer.status, msgspec.json.decode(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return response.status_code, None
+            return answer.status, None
     raise GatewayError(f"no answer to {path} within {_QUESTION:g} s")

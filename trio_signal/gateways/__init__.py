@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from .._continuity import Cursor, Gap, GapReason, Position
 from .._envelopes import Undecodable
 from .._operations import Operation, R_co
@@ -19,8 +21,7 @@ from .._outcomes import Failed, Sent
 from .._outgoing import OutgoingMessage
 
 
-@dataclass(frozen=True, slots=True)
-class SendResult:
+class SendResult(msgspec.Struct, frozen=True):
     """What one attempt to send came to.
 
     Attributes:
@@ -177,6 +178,11 @@ class Gateway(Protocol):
     @property
     def allows_overlap(self) -> bool:
         """Whether each of several links open at once gets everything, so that the next may be made first."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether many clients may have it, who must not come back all at once."""
         ...
 
     def open_link(self, resume: Cursor | None) -> AbstractAsyncContextManager[Link]:

@@ -1,22 +1,19 @@
 """Files that come over HTTP, piece by piece, on a connection of their own."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-import httpx
 import trio
 
 from .._errors import Certainty, GatewayError, LinkLost, Reason, RequestFailed, Unsupported
+from .._http import Response, Unanswered
 from ._calls import Call
 from ._operation_answers import is_success, nothing_done
 from ._requests import Requests
 
 #: Read no more of a refusal than this, in bytes.
 _MAX_REFUSAL: Final = 64 * 1024
-
-#: Closing needs no peer, so this is never reached, in seconds.
-_CLOSE_LIMIT: Final = 1.0
 
 #: Says what a status and a body mean that are no success.
 ReadRefusal = Callable[[int, bytes], RequestFailed | Unsupported]
@@ -26,21 +23,16 @@ class HttpDownload:
     """A file that is coming in. See :class:`trio_signal.gateways.Download`.
 
     Args:
-        requests: knows what is behind an error.
         response: what it comes with.
-        pieces: its bytes.
         limit: how long the gateway may say nothing, in seconds.
 
     Attributes:
         size: how many bytes it will be; None where the gateway does not tell.
     """
 
-    def __init__(
-        self, requests: Requests, response: httpx.Response, pieces: AsyncIterator[bytes], limit: float
-    ) -> None:
+    def __init__(self, response: Response, limit: float) -> None:
         self.size: Final = _size(response)
-        self._requests: Final = requests
-        self._pieces: Final = pieces
+        self._response: Final = response
         self._limit: Final = limit
 
     def __aiter__(self) -> "HttpDownload":
@@ -56,11 +48,11 @@ class HttpDownload:
         """
         try:
             with trio.fail_after(self._limit):
-                return await anext(self._pieces)
+                return await anext(self._response)
         except trio.TooSlowError:
             raise _silent(self._limit) from None
-        except (httpx.HTTPError, GatewayError) as error:
-            raise _lost(self._requests, error) from error
+        except (Unanswered, GatewayError) as error:
+            raise _lost(error) from error
 
 
 @asynccontextmanager
@@ -87,42 +79,24 @@ async def open_download(
     """
     async with AsyncExitStack() as stack:
         response = await _answered(requests, call, stack, limit)
-        pieces = await stack.enter_async_context(_pieces(response))
-        download = HttpDownload(requests, response, pieces, limit)
-        if response.status_code != 200:
-            raise _refusal(read_refusal, response.status_code, await _beginning(download))
+        download = HttpDownload(response, limit)
+        if response.status != 200:
+            raise _refusal(read_refusal, response.status, await _beginning(download))
         if encoding := response.headers.get("content-encoding"):
             error = LinkLost(f"the file came packed ({encoding!r:.50}), though it was asked for as it is")
             raise RequestFailed(error, Certainty.NOT_SENT)
         yield download
 
 
-async def _answered(requests: Requests, call: Call, stack: AsyncExitStack, limit: float) -> httpx.Response:
+async def _answered(requests: Requests, call: Call, stack: AsyncExitStack, limit: float) -> Response:
     """Wait for the response's head. A checkpoint."""
     try:
         with trio.fail_after(limit):
             return await stack.enter_async_context(requests.stream(call, lambda _: None))
     except trio.TooSlowError:
         raise _silent(limit) from None
-    except (httpx.HTTPError, GatewayError) as error:
-        raise _lost(requests, error) from error
-
-
-@asynccontextmanager
-async def _pieces(response: httpx.Response) -> AsyncGenerator[AsyncIterator[bytes]]:
-    """Give the iterator over the body, and see that nothing of it is left over."""
-    pieces = response.aiter_raw()
-    try:
-        yield pieces
-    finally:
-        # httpx nests generators. None may be left in its middle; with the connection closed the end is near.
-        with (
-            trio.move_on_after(_CLOSE_LIMIT, shield=True),
-            suppress(httpx.HTTPError, httpx.StreamError),
-        ):
-            await response.aclose()
-            async for _ in pieces:
-                pass
+    except (Unanswered, GatewayError) as error:
+        raise _lost(error) from error
 
 
 async def _beginning(download: HttpDownload) -> bytes:
@@ -135,7 +109,7 @@ async def _beginning(download: HttpDownload) -> bytes:
     return bytes(body)
 
 
-def _size(response: httpx.Response) -> int | None:
+def _size(response: Response) -> int | None:
     size = response.headers.get("content-length")
     return None if size is None else int(size)
 
@@ -152,8 +126,7 @@ def _silent(limit: float) -> RequestFailed:
     return RequestFailed(error, Certainty.NOT_SENT)
 
 
-def _lost(requests: Requests, error: Exception) -> RequestFailed:
-    cause = requests.cause(error)
-    if not isinstance(cause, GatewayError):
-        cause = LinkLost(f"the file did not come whole: {cause}", reason=Reason.CONNECTION_LOST)
-    return RequestFailed(cause, Certainty.NOT_SENT)
+def _lost(error: Unanswered | GatewayError) -> RequestFailed:
+    if isinstance(error, Unanswered):
+        error = LinkLost(f"the file did not come whole: {error}", reason=Reason.CONNECTION_LOST)
+    return RequestFailed(error, Certainty.NOT_SENT)

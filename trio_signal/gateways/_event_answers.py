@@ -6,8 +6,6 @@ has a body of its own, or other headers, comes from something else.
 
 from typing import Final
 
-import httpx
-
 from .._dial import Address
 from .._errors import (
     REFUSED_STATUSES,
@@ -19,6 +17,7 @@ from .._errors import (
     WrongGatewayMode,
 )
 from .._http import retry_after
+from .._http_answers import Headers
 from ._rpc_answers import HOST_REFUSED
 
 #: The statuses whose meaning depends on their words.
@@ -34,7 +33,7 @@ _JDK_SPELLING: Final = frozenset({b"Transfer-encoding", b"Content-type"})
 _EVENTS: Final = "text/event-stream"
 
 
-def is_the_daemons(address: Address, headers: httpx.Headers) -> bool:
+def is_the_daemons(address: Address, headers: Headers) -> bool:
     """Say whether the daemon itself ends what has these headers, and not a proxy.
 
     All signs must speak for it: the daemon knows no TLS, adds neither ``Server`` nor ``Via``, and the HTTP
@@ -51,7 +50,7 @@ def is_the_daemons(address: Address, headers: httpx.Headers) -> bool:
     )
 
 
-def has_left_all(status: int, headers: httpx.Headers) -> bool:
+def has_left_all(status: int, headers: Headers) -> bool:
     """Say whether an answer proves that the daemon has given nothing to the request.
 
     A stream that cannot be read is one nevertheless, and a proxy says 502 or 504 also when the daemon had the
@@ -61,7 +60,7 @@ def has_left_all(status: int, headers: httpx.Headers) -> bool:
 
 
 def read_refusal(
-    address: Address, account: str | None, status: int, headers: httpx.Headers, words: bytes | None
+    address: Address, account: str | None, status: int, headers: Headers, words: bytes | None
 ) -> GatewayError | None:
     """Say why an answer is no stream of events; None if it is one.
 
@@ -95,7 +94,7 @@ def read_refusal(
     return LinkLost(f"{address} gave no events: HTTP {status}{hint}", status=status, retry_after=wait)
 
 
-def _unreadable(address: Address, headers: httpx.Headers) -> GatewayError | None:
+def _unreadable(address: Address, headers: Headers) -> GatewayError | None:
     if not _is_stream(headers):
         kind = headers.get("content-type", "")
         return WrongGatewayMode(
@@ -113,6 +112,6 @@ def _unreadable(address: Address, headers: httpx.Headers) -> GatewayError | None
     )
 
 
-def _is_stream(headers: httpx.Headers) -> bool:
-    kind: str = headers.get("content-type", "")
+def _is_stream(headers: Headers) -> bool:
+    kind = headers.get("content-type", "")
     return kind.partition(";")[0].strip().lower() == _EVENTS

@@ -27,12 +27,12 @@ from contextlib import AsyncExitStack, suppress
 from typing import Final
 from urllib.parse import quote
 
-import httpx
 import trio
 
 from .._continuity import GapReason
 from .._envelopes import Undecodable
 from .._errors import GatewayError, LinkLost, Reason
+from .._http import Unanswered
 from . import Absence
 from ._backlog import Backlog
 from ._calls import Call
@@ -54,9 +54,6 @@ _UNNOTICED: Final = 1100.0
 #: How long the words of a refusal are waited for, in seconds, and how many bytes of them are read.
 _WORDS_LIMIT: Final = 5.0
 _MAX_WORDS: Final = 4096
-
-#: Closing needs no peer, so this is never reached, in seconds.
-_CLOSE_LIMIT: Final = 1.0
 
 
 class EventLink:
@@ -190,13 +187,11 @@ class EventLink:
         opening = self._requests.stream(call, self._note_bytes, self._note_dialled)
         try:
             response = await self._stack.enter_async_context(opening)
-        except Exception as error:
+        except Unanswered as error:
             raise self._lost(error) from error
-        pieces = aiter(response.aiter_raw())
-        self._stack.push_async_callback(_exhaust, response, pieces)
-        address, status, headers = self._requests.address, response.status_code, response.headers
+        address, status, headers = self._requests.address, response.status, response.headers
         self._is_nothing_lost |= has_left_all(status, headers)
-        words = await _words(pieces) if status in WORDY_STATUSES else None
+        words = await _words(response) if status in WORDY_STATUSES else None
         refusal = read_refusal(address, self._account, status, headers, words)
         if refusal is not None:
             raise refusal
@@ -205,7 +200,7 @@ class EventLink:
         self._end = None
         self._backlog = self._new_backlog()
         self._answered.set()
-        return pieces
+        return response
 
     async def _next_piece(self, pieces: AsyncIterator[bytes]) -> bytes:
         """Wait for more of the response. A checkpoint.
@@ -220,7 +215,7 @@ class EventLink:
         except StopAsyncIteration:
             self._has_daemon_ended = self._is_direct
             self._end = LinkLost("the daemon has ended the stream", reason=Reason.CLOSED_BY_GATEWAY)
-        except httpx.HTTPError as error:
+        except Unanswered as error:
             end = self._end = self._lost(error)
             end.__cause__ = error
         else:
@@ -252,41 +247,22 @@ class EventLink:
             self._bytes_received += count
             self._last_received = trio.current_time()
 
-    def _lost(self, error: Exception) -> GatewayError:
-        cause = self._requests.cause(error)
-        if isinstance(cause, GatewayError):
-            return cause
+    def _lost(self, error: Unanswered) -> LinkLost:
         reason = Reason.CONNECTION_LOST if self._answered.is_set() else Reason.ATTEMPT_FAILED
-        return LinkLost(f"the stream of events broke: {cause}", reason=reason)
+        return LinkLost(f"the stream of events broke: {error}", reason=reason)
 
 
 async def _words(pieces: AsyncIterator[bytes]) -> bytes | None:
     """Return the beginning of a refusal's body; None if it does not come. A checkpoint."""
     await trio.lowlevel.checkpoint()
     words = b""
-    with trio.move_on_after(_WORDS_LIMIT), suppress(httpx.HTTPError):
+    with trio.move_on_after(_WORDS_LIMIT), suppress(Unanswered):
         async for piece in pieces:
             words += piece
             if len(words) > _MAX_WORDS:
                 break
         return words
     return None
-
-
-async def _exhaust(  # noqa: ASYNC910  (closing is one)
-    response: httpx.Response, pieces: AsyncIterator[bytes]
-) -> None:
-    """Close a response and end the iteration over it, whose inner generators nobody else can close.
-
-    Cancelled or not: none of them may be left in its middle.
-    """
-    with (
-        trio.move_on_after(_CLOSE_LIMIT, shield=True),
-        suppress(httpx.HTTPError, httpx.StreamError),
-    ):
-        await response.aclose()
-        async for _ in pieces:
-            pass
 
 
 def _undecodable(event: Oversize) -> Undecodable:

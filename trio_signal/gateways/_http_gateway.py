@@ -35,6 +35,11 @@ class HttpGateway(abc.ABC):
         """See :meth:`trio_signal.gateways.Gateway.allows_overlap`. Some share out what comes."""
         return False
 
+    @property
+    def is_shared(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.is_shared`. One client has it for itself."""
+        return False
+
     @asynccontextmanager
     async def open_link(self, resume: Cursor | None) -> AsyncGenerator[Link]:
         """See :meth:`trio_signal.gateways.Gateway.open_link`."""

@@ -104,7 +104,7 @@ class HubLink(SocketLink):
         """See :class:`trio_signal.gateways.Link`."""
         await self._synchronised.wait()
 
-    def _read(self, frames: list[str | bytes]) -> list[Numbered]:
+    def _read(self, frames: list[bytes]) -> list[Numbered]:
         """Read frames up to the first that ends the link; what came before it is given first."""
         now, items = self._now(), list[Numbered]()
         read, before = self._frames_read.read, self._frames_read.position

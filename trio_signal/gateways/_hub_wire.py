@@ -12,7 +12,7 @@ from .._continuity import MAX_EPOCH, MAX_NUMBER
 from .._envelopes import Undecodable
 
 #: How often a hub says that it lives if it does not tell, in seconds.
-HEARTBEAT: Final = 15.0
+HEARTBEAT: Final = 20.0
 
 #: The kinds that are read here; any other is from a newer hub.
 _KINDS: Final = frozenset({"hello", "message", "gap", "heartbeat", "token_expiring", "goodbye", "direct"})

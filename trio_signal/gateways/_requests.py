@@ -2,34 +2,33 @@
 
 import logging
 import math
-import re
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
-import httpx
 import msgspec
 import trio
 
 from .._credentials import Credentials
-from .._dial import Address, Connect, bad_certificate, open_stream
+from .._dial import Address, Connect, open_stream
 from .._errors import (
     TRANSIENT_STATUSES,
-    AnswerError,
     Certainty,
     GatewayError,
     LinkLost,
     RequestFailed,
     Unsupported,
+    forget_frames,
 )
-from .._http import LiveTransport, StreamTransport, nothing_has_left, retry_after
+from .._http import Response, Unanswered, open_response
 from .._outcomes import Failed
 from . import SendResult
 from ._about import CLI_MODE, NO_CONTEXT, About
 from ._calls import Call, LocalFileError
+from ._clients import Answer, Client, ForeignClient, Headers, OwnClient, RequestWriter, cause_of, certainty_of
 
 _logger: Final = logging.getLogger("trio_signal.gateway")
 
@@ -42,24 +41,10 @@ _MAX_ANSWER: Final = 1024 * 1024
 #: The same for operations: an account may be in a thousand groups.
 _MAX_RESULT: Final = 32 * 1024 * 1024
 
-#: A path that is written as it is.
-_PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9/._~%?=&+-]*")
-
-#: What goes with a request beside its own headers.
-Headers = list[tuple[str, str]]
-
 #: The time limit of the look-up that the present task makes. Others connect at the same time, without one.
 _LOOKUP: Final[ContextVar[trio.CancelScope | None]] = ContextVar("_LOOKUP", default=None)
 
 _T = TypeVar("_T")
-
-
-class Answer(NamedTuple):
-    """An HTTP answer, whole."""
-
-    status: int
-    wait: float | None
-    body: bytes
 
 
 #: Says what an answer to a send means.
@@ -74,12 +59,14 @@ class Requests:
         credentials: what goes with each request.
         connect: opens TCP.
         ssl_context: for https; the system's authorities by default.
-        http_client: an ``httpx.AsyncClient`` or anything of its shape; own one by default.
+        http_client: an ``httpx.AsyncClient`` or anything of its shape; none is needed.
         send_timeout: how long a send may take, in seconds (contract O11).
+        max_in_flight: how many sends may be under way at once.
 
     Attributes:
         address: where it is.
         credentials: what goes with each request.
+        max_in_flight: how many sends may be under way at once.
         phase: what connecting is busy with.
         status: the answer to the last look-up; None if there was none.
     """
@@ -93,20 +80,22 @@ class Requests:
         ssl_context: ssl.SSLContext | None,
         http_client: Any | None,
         send_timeout: float,
+        max_in_flight: int = 1,
     ) -> None:
         self.address: Final = address
         self.credentials: Final = credentials
+        self.max_in_flight: Final = max_in_flight
         self.phase = "connecting"
         self.status: int | None = None
         self._connect = connect
         self._ssl_context = ssl_context
         self._send_timeout = send_timeout
-        self._transport = StreamTransport(self.open_stream, base_path=address.path, max_answer=_MAX_RESULT)
-        self._own_client: httpx.AsyncClient | None = None
-        if http_client is None:
-            # A proxy named in the environment would put another transport in the place of ours.
-            http_client = self._own_client = httpx.AsyncClient(transport=self._transport, trust_env=False)
-        self._http: Any = http_client
+        self._writer = RequestWriter(address)
+        self._client: Client = (
+            OwnClient(self._writer, self.open_stream, most_idle=max_in_flight)
+            if http_client is None
+            else ForeignClient(http_client, address)
+        )
         self._about: About | None = None
         self._asked_about = False
         self._is_closed = False
@@ -118,7 +107,7 @@ class Requests:
             LinkLost: the token callable failed.
         """
         self.phase = "asking for a token"
-        await self._transport.renew()
+        await self._client.renew()
         # A callable is asked for each attempt; a token that has expired meanwhile would only be refused.
         await self.credentials.renew()
 
@@ -187,9 +176,13 @@ class Requests:
             token = _LOOKUP.set(scope)
             try:
                 headers = await self.credentials.headers()
-                answer = await self._request(Call("GET", path), headers, limit=self._send_timeout)
+                answer = await self._client.request(
+                    Call("GET", path), headers, limit=self._send_timeout, max_answer=_MAX_ANSWER
+                )
+            except GatewayError:
+                raise
             except Exception as error:
-                cause = self.cause(error, handled)
+                cause = cause_of(error, self.address, handled)
                 raise (cause if isinstance(cause, GatewayError) else LinkLost(f"{path}: {cause}")) from error
             finally:
                 _LOOKUP.reset(token)
@@ -233,12 +226,13 @@ class Requests:
             patience: how much longer than the time limit of a send it may take, in seconds.
         """
         result: SendResult | None = None
-        headers: Headers | None = None
+        headers = self.credentials.known
         limit = self._send_timeout + patience
         await trio.lowlevel.checkpoint_if_cancelled()
-        with trio.move_on_after(limit):  # noqa: ASYNC912  (asking for headers is one)
+        with trio.move_on_after(limit):  # noqa: ASYNC912  (asking for headers is one, and so is a request)
             try:
-                headers = await self.credentials.headers()
+                if headers is None:
+                    headers = await self.credentials.headers()
             except LinkLost as error:
                 result = SendResult(Failed(error, Certainty.NOT_SENT), retry=True)
             else:
@@ -262,9 +256,9 @@ class Requests:
         with trio.move_on_after(limit):
             try:
                 headers = await self.credentials.headers()
-                return await self._request(call, headers, limit=limit, max_answer=_MAX_RESULT)
+                return await self._client.request(call, headers, limit=limit, max_answer=_MAX_RESULT)
             except Exception as error:
-                raise RequestFailed(self.cause(error, handled), _certainty(error)) from error
+                raise RequestFailed(self._told(error, handled), certainty_of(error)) from error
         certainty = Certainty.NOT_SENT if headers is None else Certainty.UNKNOWN
         raise RequestFailed(LinkLost(f"the gateway did not answer within {limit:g} s"), certainty)
 
@@ -274,7 +268,7 @@ class Requests:
         call: Call,
         on_bytes: Callable[[int], None],
         on_dialled: Callable[[], None] = lambda: None,
-    ) -> AsyncGenerator[httpx.Response]:
+    ) -> AsyncGenerator[Response]:
         """Make a request on a connection of its own and give the response as soon as its head has come.
 
         A checkpoint; leaving the block closes the connection at once. It does not go through the caller's
@@ -286,10 +280,10 @@ class Requests:
             on_dialled: called when the connection stands, before the request is written.
 
         Raises:
-            httpx.HTTPError: no response came; reading it raises the same.
-            LinkLost: the token callable failed.
+            GatewayError: there is no connection, or the token callable failed.
+            Unanswered: no response came; reading it raises the same.
         """
-        headers = [*await self.credentials.headers(), *call.headers.items()]
+        request = self._writer.write(call, await self.credentials.headers())
 
         async def dial() -> trio.abc.Stream:
             stream = await self.open_stream()
@@ -297,54 +291,17 @@ class Requests:
             on_dialled()
             return stream
 
-        transport = LiveTransport(dial, base_path=self.address.path, on_bytes=on_bytes)
-        async with (
-            # Whoever reads watches over the time; httpx cannot, on a transport that is not its own.
-            httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client,  # noqa: S113
-            client.stream(
-                call.method,
-                str(self.address),
-                headers=[*headers, ("Accept-Encoding", "identity")],
-                content=call.body,
-                follow_redirects=False,
-                extensions={"target": self._target(call)},
-            ) as response,
-        ):
+        async with open_response(dial, request, on_bytes) as response:
             yield response
-
-    def cause(self, error: Exception, handled: BaseException | None = None) -> Exception:
-        """Return what is behind an HTTP client's error where that says more, or that one itself.
-
-        Args:
-            error: the error.
-            handled: what the caller was handling already, which Python puts behind each error that follows.
-        """
-        # A client of the caller's may hide the cause with "from None"; the context still has it.
-        behind = error.__cause__ or error.__context__
-        while behind is not None and behind is not handled:
-            if isinstance(behind, GatewayError):
-                return behind
-            if isinstance(behind, ssl.SSLCertVerificationError):
-                return bad_certificate(self.address, behind)
-            behind = behind.__cause__ or behind.__context__
-        return error
 
     def forget(self) -> None:
         """Let the next :meth:`about` ask again, since what it told seems to be true no more."""
         self._about, self._asked_about = None, False
 
-    def _target(self, call: Call) -> bytes:
-        """Return a path for our own transports, which put it in where no log of httpx's shows it."""
-        # Reading a URL costs as much as all the rest of a send.
-        is_plain = _PLAIN_PATH.fullmatch(call.path)
-        return call.path.encode() if is_plain else httpx.URL(str(self.address) + call.path).raw_path
-
     async def aclose(self) -> None:
         """Close what is open between sends; nothing is asked any more. A checkpoint."""
         self._is_closed = True
-        if self._own_client is not None:
-            await self._own_client.aclose()
-        await trio.lowlevel.checkpoint()
+        await self._client.aclose()
 
     def _note_tls(self) -> None:
         self.phase = "in the TLS handshake"
@@ -354,9 +311,7 @@ class Requests:
     ) -> SendResult:
         handled = sys.exception()
         try:
-            call = write()
-            async with aclosing(call.body) if isinstance(call.body, AsyncGenerator) else nullcontext():
-                answer = await self._request(call, headers, limit=limit)
+            answer = await self._carry(write(), headers, limit)
         except (LocalFileError, Unsupported) as error:
             # The end of the JSON never left us, and the gateway acts on nothing less.
             await trio.lowlevel.checkpoint()
@@ -364,40 +319,25 @@ class Requests:
         # Any client of httpx's shape may be given, with errors of its own.
         except Exception as error:  # noqa: BLE001
             await trio.lowlevel.checkpoint()
-            certainty = _certainty(error)
+            certainty = certainty_of(error)
             unsent = certainty is Certainty.NOT_SENT
-            return SendResult(Failed(self.cause(error, handled), certainty), retry=unsent)
+            told = self._told(error, handled)
+            # It is kept for as long as the outcome is.
+            forget_frames(told, handled=handled)
+            return SendResult(Failed(told, certainty), retry=unsent)
         return read(answer)
 
-    async def _request(
-        self, call: Call, headers: Headers, *, limit: float, max_answer: int = _MAX_ANSWER
-    ) -> Answer:
-        body = bytearray()
-        # Connecting, and waiting for a connection in a pool, end before the whole does: what was not sent by
-        # then was certainly not sent.
-        first = 0.9 * limit
-        async with self._http.stream(
-            call.method,
-            str(self.address) + ("" if self._own_client else self.address.path + call.path),
-            headers=[*headers, ("Accept-Encoding", "identity"), *call.headers.items()],
-            content=call.body,
-            timeout=(first, limit, limit, first),
-            follow_redirects=False,
-            **({"extensions": {"target": self._target(call)}} if self._own_client else {}),
-        ) as response:
-            async for piece in response.aiter_raw():
-                body += piece
-                if len(body) > max_answer:
-                    raise AnswerError(
-                        f"the gateway's answer is over {max_answer} bytes", status=response.status_code
-                    )
-        return Answer(response.status_code, retry_after(response.headers), bytes(body))
+    async def _carry(self, call: Call, headers: Headers, limit: float) -> Answer:
+        if not isinstance(call.body, AsyncGenerator):
+            return await self._client.request(call, headers, limit=limit, max_answer=_MAX_ANSWER)
+        # Closed here and now if it is not read to its end, not whenever the garbage collector comes by.
+        async with aclosing(call.body):
+            return await self._client.request(call, headers, limit=limit, max_answer=_MAX_ANSWER)
 
-
-def _certainty(error: Exception) -> Certainty:
-    """Say whether a request that failed like this may have arrived."""
-    unsent = nothing_has_left(error) or isinstance(error, LinkLost)
-    return Certainty.NOT_SENT if unsent else Certainty.UNKNOWN
+    def _told(self, error: Exception, handled: BaseException | None) -> Exception:
+        """Return what the application is told of an error."""
+        cause = cause_of(error, self.address, handled)
+        return cause.as_link_lost() if isinstance(cause, Unanswered) else cause
 
 
 def _decode(answer: Answer | None, form: type[_T]) -> _T | None:

@@ -72,7 +72,7 @@ class RestLink(SocketLink):
         # Up to the last whole frame: bytes behind it belong to one that was lost with the connection.
         return Absence(GapReason.GATEWAY, max(moved, self._last_pong))
 
-    async def receive(self) -> list[str | bytes]:
+    async def receive(self) -> list[bytes]:
         """See :class:`trio_signal.gateways.Link`."""
         return await self._frames()
 

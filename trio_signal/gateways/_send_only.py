@@ -37,6 +37,11 @@ class SendOnlyGateway(HttpGateway):
         self._interval: Final = interval
         self._limit: Final = limit
 
+    @property
+    def is_shared(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.is_shared`."""
+        return self._gateway.is_shared
+
     async def check(self) -> str:
         """See :meth:`HttpGateway.check`."""
         return await self._gateway.check()
@@ -138,7 +143,11 @@ class CheckLink:
         try:
             answer = await self._requests.ask(Call("GET", self._path), limit=self._limit)
         except RequestFailed as error:
-            raise LinkLost(f"{address} is not there: {error.error}", reason=Reason.NO_ANSWER) from error
+            raise LinkLost(
+                f"{address} is not there: {error.error}",
+                reason=Reason.NO_ANSWER,
+                nobody_listens=isinstance(error.error, LinkLost) and error.error.nobody_listens,
+            ) from error
         if answer.status in REFUSED_STATUSES:
             raise GatewayRefused(
                 f"{address} refused the credentials: HTTP {answer.status}",

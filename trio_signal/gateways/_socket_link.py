@@ -66,7 +66,7 @@ class SocketLink(abc.ABC):
     def _stalled(self) -> LinkLost | None:
         """Judge a link that has come to that moment."""
 
-    async def _frames(self) -> list[str | bytes]:
+    async def _frames(self) -> list[bytes]:
         """Wait for frames and return all that are there. A checkpoint; cancelling loses none."""
         frames = await self._socket.receive()
         self._last_frame = trio.current_time()

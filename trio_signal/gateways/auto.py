@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import trio
 
@@ -22,14 +22,11 @@ from .._outgoing import OutgoingMessage
 from . import AttachmentRef, Download, Link, SendResult
 from ._about import CLI_MODE, HUB_MODE
 from ._http_gateway import HttpGateway
+from ._kinds import GatewayKind, ReceiveMode
 from ._requests import Requests
-from ._send_only import SendOnlyGateway
-from .hub import HubGateway
-from .rest import RestGateway
-from .signal_cli import ReceiveMode, SignalCliGateway
 
-#: The kinds that this version knows.
-GatewayKind = Literal["auto", "rest", "signal-cli", "hub"]
+#: Makes a gateway of one kind, whose module is loaded by who uses it.
+Make = Callable[[], HttpGateway]
 
 
 def make_gateway(
@@ -59,34 +56,49 @@ def make_gateway(
         receive: whether to open a stream of messages.
         now: tells the time in milliseconds since the epoch.
     """
-    kinds: dict[str, HttpGateway] = {
-        "rest": RestGateway(
+
+    def make_rest() -> HttpGateway:
+        from .rest import RestGateway  # noqa: PLC0415
+
+        return RestGateway(
             requests,
             account,
             ping_interval=ping_interval,
             pong_timeout=pong_timeout,
             max_message_size=max_message_size,
-        ),
-        "hub": HubGateway(
+        )
+
+    def make_hub() -> HttpGateway:
+        from .hub import HubGateway  # noqa: PLC0415
+
+        return HubGateway(
             requests,
             account,
             ping_interval=ping_interval,
             pong_timeout=pong_timeout,
             max_message_size=max_message_size,
             now=now,
-        ),
-        "signal-cli": SignalCliGateway(
+        )
+
+    def make_signal_cli() -> HttpGateway:
+        from .signal_cli import SignalCliGateway  # noqa: PLC0415
+
+        return SignalCliGateway(
             requests,
             account,
             receive_mode=receive_mode,
             quiet_time=quiet_time,
             max_message_size=max_message_size,
             now=now,
-        ),
-    }
-    gateway = kinds[kind] if kind != "auto" else AutoGateway(requests, **kinds)
+        )
+
+    makers: dict[str, Make] = {"rest": make_rest, "hub": make_hub, "signal-cli": make_signal_cli}
+    gateway = makers[kind]() if kind != "auto" else AutoGateway(requests, **makers)
     if receive:
         return gateway
+
+    from ._send_only import SendOnlyGateway  # noqa: PLC0415
+
     return SendOnlyGateway(requests, gateway, interval=ping_interval, limit=pong_timeout)
 
 
@@ -98,13 +110,14 @@ class AutoGateway(HttpGateway):
 
     Args:
         requests: how to reach it.
-        kinds: what it may be, by name.
+        makers: what it may be, by name.
     """
 
-    def __init__(self, requests: Requests, **kinds: HttpGateway) -> None:
+    def __init__(self, requests: Requests, **makers: Make) -> None:
         super().__init__(requests)
-        self._kinds: Final = kinds
-        self._chosen: HttpGateway = kinds["rest"]
+        self._makers: Final = makers
+        self._made: Final[dict[str, HttpGateway]] = {}
+        self._chosen = self._kind("rest")
         self._known: Final = trio.Event()
         self._has_stood = False
 
@@ -112,6 +125,11 @@ class AutoGateway(HttpGateway):
     def allows_overlap(self) -> bool:
         """See :meth:`trio_signal.gateways.Gateway.allows_overlap`."""
         return self._chosen.allows_overlap
+
+    @property
+    def is_shared(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.is_shared`. What is not known is taken for REST."""
+        return self._chosen.is_shared
 
     @asynccontextmanager
     async def connect(self, resume: Cursor | None) -> AsyncGenerator[Link]:
@@ -154,9 +172,15 @@ class AutoGateway(HttpGateway):
         about = await self._requests.about()
         if about is None:
             return not self._has_stood
-        self._chosen = self._kinds[_KINDS.get(about.mode, "rest")]
+        self._chosen = self._kind(_KINDS.get(about.mode, "rest"))
         self._known.set()
         return False
+
+    def _kind(self, name: str) -> HttpGateway:
+        """Return the gateway of this kind, the same each time."""
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
 
     def _unknown(self, status: int | None) -> GatewayError:
         """Return why this may be something else all the same, if only it told."""

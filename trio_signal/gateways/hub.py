@@ -74,6 +74,11 @@ class HubGateway(HttpGateway):
         self._oversize: Final = Oversize()
         self._checked = False
 
+    @property
+    def is_shared(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.is_shared`."""
+        return True
+
     @asynccontextmanager
     async def connect(self, resume: Cursor | None) -> AsyncGenerator[HubLink]:
         """See :meth:`HttpGateway.connect`."""

@@ -19,15 +19,17 @@ from .._websocket import open_websocket
 from . import AttachmentRef, Download, SendResult
 from ._about import CLI_MODE, HUB_MODE, About
 from ._calls import Call
+from ._clients import Answer
 from ._download import open_download
 from ._http_gateway import HttpGateway
 from ._operation_answers import certain_if_only_read, is_success, number_of, parse_call, read_call_answer
-from ._requests import Answer, Requests
+from ._requests import Requests
 from ._rest_answers import read_answer
 from ._rest_link import RestLink, StallWatch
 from ._rest_operations import encode_operation, needs_account, reaches_signal_cli
 from ._rest_requests import encode_message, in_path
 from ._rest_results import read_operation, rest_failure
+from ._turn import Turn
 
 _MODES: Final = frozenset({"json-rpc", "json-rpc-native"})
 
@@ -59,7 +61,7 @@ class RestGateway(HttpGateway):
         self._max_message_size: Final = max_message_size
         self._asked_accounts = False
         self._stall_watch: Final = StallWatch()
-        self._turn: Final = trio.Lock()
+        self._turn: Final = Turn(requests.max_in_flight)
 
     @property
     def allows_overlap(self) -> bool:

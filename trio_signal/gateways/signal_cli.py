@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import trio
 
@@ -19,14 +19,12 @@ from . import AttachmentRef, Download, SendResult
 from ._download import HttpDownload, open_download
 from ._event_link import EventLink
 from ._http_gateway import HttpGateway
+from ._kinds import ReceiveMode
 from ._operation_answers import certain_if_only_read, nothing_done
 from ._requests import Requests
 from ._rpc_answers import read_rpc_answer, read_rpc_result, unreadable
 from ._rpc_requests import encode_call, encode_download, encode_message, encode_operation, with_account
 from ._rpc_results import FileReader, read_result
-
-#: With which ``--receive-mode`` the daemon was started.
-ReceiveMode = Literal["on-start", "on-connection", "manual"]
 
 #: signal-cli's code for what its user should have asked otherwise.
 _USER_ERROR: Final = -1

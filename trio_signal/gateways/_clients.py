@@ -1,0 +1,213 @@
+"""Who carries requests to a gateway: we ourselves, or an HTTP client of the caller's."""
+
+import ssl
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import quote
+
+import trio
+
+from .._dial import Address, bad_certificate
+from .._errors import AnswerError, Certainty, GatewayError, LinkLost, PermanentError
+from .._http import DIAL_LIMIT, Connections, Dial, Request, nothing_has_left, retry_after
+from .._http_answers import Headers as AnswerHeaders
+from ._calls import Call
+
+#: What goes with a request beside its own headers.
+Headers = list[tuple[str, str]]
+
+#: What a URL may hold as it is. A percent sign is one of those that quote something.
+_SAFE: Final = "/?:@!$&'()*+,;=~%[]"
+
+#: Some that stand before gateways refuse whoever does not name itself.
+_USER_AGENT: Final = ("User-Agent", "trio-signal")
+
+#: We unpack nothing.
+_UNPACKED: Final = ("Accept-Encoding", "identity")
+
+#: A request of these without a body says so, since its method expects one.
+_EXPECTS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+
+#: Connecting, and waiting for a connection in a pool, end before the whole does, after this share of its
+#: time: what was not sent by then was certainly not sent.
+_FIRST: Final = 0.9
+
+#: So many heads are kept, for the paths that are asked for again and again.
+_MOST_HEADS: Final = 16
+
+
+class Answer(NamedTuple):
+    """An HTTP answer, whole."""
+
+    status: int
+    wait: float | None
+    body: bytes
+
+
+class Client(Protocol):
+    """What carries requests."""
+
+    async def request(self, call: Call, headers: Headers, *, limit: float, max_answer: int) -> Answer:
+        """Make a request and read the answer. A checkpoint; cancelled, nobody knows whether it arrived.
+
+        Args:
+            call: the request.
+            headers: what goes with it.
+            limit: for how long the caller waits, in seconds; connecting gets less.
+            max_answer: the most bytes of the answer's body that are read.
+
+        Raises:
+            Exception: there is no answer; see :func:`certainty_of`.
+        """
+        ...
+
+    async def renew(self) -> None:
+        """Reuse no connection made before now. A checkpoint."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open between requests. A checkpoint."""
+        ...
+
+
+class RequestWriter:
+    """Writes requests to one address. The beginning of a head is made once for each path and credentials.
+
+    Args:
+        address: where they go.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address: Final = address
+        self._headers: Headers = []
+        self._heads: Final[dict[tuple[str, str], str]] = {}
+
+    def write(self, call: Call, headers: Headers) -> Request:
+        """Return the bytes of a request. The same list of headers must hold the same headers again."""
+        if headers is not self._headers:
+            self._headers = headers
+            self._heads.clear()
+        key = call.method, call.path
+        head = self._heads.get(key) or self._begin(*key)
+        for name, value in call.headers.items():
+            head += f"{name}: {value}\r\n"
+        body = call.body
+        if body is None:
+            body = b""
+            head += "Content-Length: 0\r\n" if call.method in _EXPECTS_BODY else ""
+        length = len(body) if isinstance(body, bytes) else int(call.headers["Content-Length"])
+        return Request(f"{head}\r\n".encode("latin-1"), body, length, call.method == "HEAD")
+
+    def _begin(self, method: str, path: str) -> str:
+        """Write what a head begins with, and keep it."""
+        named = any(name.lower() == "user-agent" for name, _ in self._headers)
+        pairs = [_UNPACKED, *([] if named else [_USER_AGENT]), *self._headers]
+        lines = [
+            f"{method} {self._address.path}{quote(path, safe=_SAFE)} HTTP/1.1",
+            f"Host: {self._address.host_header}",
+            *(f"{name}: {value}" for name, value in pairs),
+        ]
+        head = "\r\n".join([*lines, ""])
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        self._heads[method, path] = head
+        return head
+
+
+class OwnClient:
+    """Carries requests over connections of ours. See :class:`Client`.
+
+    Args:
+        writer: writes them.
+        dial: opens a stream to the gateway.
+        most_idle: how many connections are kept between requests.
+    """
+
+    def __init__(self, writer: RequestWriter, dial: Dial, *, most_idle: int) -> None:
+        self._writer: Final = writer
+        self._connections: Final = Connections(dial, most_idle=most_idle)
+
+    async def request(self, call: Call, headers: Headers, *, limit: float, max_answer: int) -> Answer:
+        """See :meth:`Client.request`."""
+        request = self._writer.write(call, headers)
+        status, raw_headers, body = await self._connections.exchange(
+            request, max_answer=max_answer, dial_limit=min(_FIRST * limit, DIAL_LIMIT)
+        )
+        # Where it went well nobody is to wait.
+        wait = None if 200 <= status < 300 else retry_after(AnswerHeaders(raw_headers))
+        return Answer(status, wait, body)
+
+    async def renew(self) -> None:
+        """See :meth:`Client.renew`."""
+        await self._connections.renew()
+
+    async def aclose(self) -> None:
+        """See :meth:`Client.aclose`."""
+        await self._connections.aclose()
+
+
+class ForeignClient:
+    """Carries requests through an ``httpx.AsyncClient``, or anything of its shape. See :class:`Client`.
+
+    Args:
+        http: that client; it is not closed.
+        address: where the requests go.
+    """
+
+    def __init__(self, http: Any, address: Address) -> None:
+        self._http: Final = http
+        self._address: Final = address
+
+    async def request(self, call: Call, headers: Headers, *, limit: float, max_answer: int) -> Answer:
+        """See :meth:`Client.request`."""
+        body = bytearray()
+        first = _FIRST * limit
+        async with self._http.stream(
+            call.method,
+            f"{self._address}{self._address.path}{call.path}",
+            headers=[*headers, _UNPACKED, *call.headers.items()],
+            content=call.body,
+            timeout=(first, limit, limit, first),
+            follow_redirects=False,
+        ) as response:
+            async for piece in response.aiter_raw():
+                body += piece
+                if len(body) > max_answer:
+                    raise AnswerError(
+                        f"the gateway's answer is over {max_answer} bytes", status=response.status_code
+                    )
+        return Answer(response.status_code, retry_after(response.headers), bytes(body))
+
+    async def renew(self) -> None:
+        """See :meth:`Client.renew`. Its connections are the caller's."""
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """See :meth:`Client.aclose`. It belongs to the caller."""
+        await trio.lowlevel.checkpoint()
+
+
+def certainty_of(error: Exception) -> Certainty:
+    """Say whether a request that failed like this may have arrived."""
+    unsent = nothing_has_left(error) or isinstance(error, LinkLost | PermanentError)
+    return Certainty.NOT_SENT if unsent else Certainty.UNKNOWN
+
+
+def cause_of(error: Exception, address: Address, handled: BaseException | None = None) -> Exception:
+    """Return what is behind an HTTP client's error where that says more, or that one itself.
+
+    Args:
+        error: the error.
+        address: who was asked.
+        handled: what the caller was handling already, which Python puts behind each error that follows.
+    """
+    if isinstance(error, GatewayError):
+        return error
+    # A client of the caller's may hide the cause with "from None"; the context still has it.
+    behind = error.__cause__ or error.__context__
+    while behind is not None and behind is not handled:
+        if isinstance(behind, GatewayError):
+            return behind
+        if isinstance(behind, ssl.SSLCertVerificationError):
+            return bad_certificate(address, behind)
+        behind = behind.__cause__ or behind.__context__
+    return error
