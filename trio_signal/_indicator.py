@@ -61,10 +61,13 @@ async def _keep_showing(tell: Tell, over: trio.Event, scope: trio.CancelScope) -
     half way through would leave a REST gateway with two at once.
     """
     with scope:
-        while not over.is_set():
+        is_over = False
+        while not is_over:
+            # Once in any case: a block may be over before this task has begun.
             await _try_telling(tell, stop=False)
             with trio.move_on_after(AGAIN):
                 await over.wait()
+            is_over = over.is_set()
         await _try_telling(tell, stop=True)
 
 
