@@ -8,7 +8,7 @@
      └─ work scope ── cancelled by the second signal
          └─ client ── left at the first signal, but after the hub: sends what waits
              └─ hub nursery ── with --hub: from the first signal on tells its clients goodbye
-                 └─ input nursery ── reads no more from the first signal on
+                 └─ input (:mod:`.daemon_input`) ── reads no more from the first signal on
 
 With ``--hub`` what arrives goes to the hub alone, whose own warnings tell of gaps.
 """
@@ -16,7 +16,7 @@ With ``--hub`` what arrives goes to the hub alone, whose own warnings tell of ga
 import gc
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,7 @@ from structlog.typing import FilteringBoundLogger
 
 from .._buffer import Overflow
 from .._client import SignalClient
-from .._errors import BufferFull, ConfigurationError, ObserverLagged, Reason, SignalError, StoreError
+from .._errors import ObserverLagged, Reason, SignalError
 from .._inbox import MessageSettled
 from .._outcomes import Outcome, Sent
 from .._outgoing import Delivery, OutgoingMessage, on_done
@@ -35,9 +35,9 @@ from .._status import StateChange, StateChanges
 from .._streams import EventStream
 from ..store import Store
 from .connection import Connection
+from .daemon_input import Input, Read
 from .exits import Exit, failed
 from .interrupt import SIGNALS
-from .lines import BadLine, Letter, LineSplitter, parse_line
 from .options import HUB
 from .reports import Reports
 
@@ -48,21 +48,12 @@ if TYPE_CHECKING:
 #: Seconds in which lines that were read before the first signal may still find room in the buffer.
 _READ_ALREADY: Final = 0.5
 
-#: Seconds after which a line that could not be kept is tried again.
-_STORE_AGAIN: Final = 1.0
-
 #: How many outcomes may wait for their line to be written before the oldest is told once more after a kill.
 _UNWRITTEN: Final = 1_000
 
 #: Seconds for which a hub hands out nothing new while an outcome's line is not written; then it is not waited
 #: for again, since whoever reads the log has stopped.
 _PATIENCE: Final = 10.0
-
-#: How often it is seen whether a gateway listens again, in seconds.
-_PROBE_INTERVAL: Final = 0.5
-
-#: Waits for input and returns it; nothing at its end.
-Read = Callable[[], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,27 +105,31 @@ async def run_daemon(
         read: waits for lines of messages to send; None for none.
         written: waits until all that the log was given by now is where a kill cannot take it away.
     """
-    daemon = _Daemon(settings, Reports(log, show_text=settings.show_text), written)
+    daemon = _Daemon(settings, Reports(log, show_text=settings.show_text), read, written)
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             watch = trio.CancelScope()
             nursery.start_soon(daemon.watch_signals, signals, watch)
             async with trio.open_nursery() as reporters:
-                await daemon.serve(reporters, read)
+                await daemon.serve(reporters)
             watch.cancel(reason="the daemon has ended")
     return daemon.conclude()
 
 
 class _Daemon:
     def __init__(
-        self, settings: DaemonSettings, reports: Reports, written: Callable[[], Awaitable[None]]
+        self,
+        settings: DaemonSettings,
+        reports: Reports,
+        read: Read | None,
+        written: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings: Final = settings
         self._reports: Final = reports
         self._written: Final = written
         self._started_at: Final = trio.current_time()
         self._stop: Final = trio.Event()
-        self._reading = trio.CancelScope()
+        self._input: Final = None if read is None else Input(read, reports, self._follow)
         self._work: Final = trio.CancelScope()
         self._client: SignalClient | None = None
         self._hub: Hub | None = None
@@ -162,9 +157,11 @@ class _Daemon:
                 else:
                     self._begin_stop(signal.Signals(number))
 
-    async def serve(self, reporters: trio.Nursery, read: Read | None) -> None:
+    async def serve(self, reporters: trio.Nursery) -> None:
         """Run the client until it is told to stop or has failed. A checkpoint; cancelling closes it."""
         settings, where = self._settings, self._settings.where
+        # Without jitter the times are promised to be exact.
+        knocking = {} if settings.backoff.jitter else {"probe_interval": None}
         await trio.lowlevel.checkpoint()
         try:
             with self._work:
@@ -177,20 +174,19 @@ class _Daemon:
                     settle_timeout=settings.settle_timeout,
                     close_timeout=settings.close_timeout,
                     backoff=settings.backoff,
-                    # Without jitter the times are promised to be exact.
-                    probe_interval=_PROBE_INTERVAL if settings.backoff.jitter else None,
                     store=settings.store,
                     # An event counts as taken once its line is written: a kill between repeats the line.
                     acknowledge=settings.store is not None,
+                    **knocking,
                 ) as client:
                     # Followed before anything can wait, so that not even the first change is missed.
                     reporters.start_soon(self._report_changes, client.state_changes())
                     self._begin(client)
                     if settings.hub is None:
                         reporters.start_soon(self._report_events, client, client.events())
-                        await self._run(client, read)
+                        await self._run(client)
                     else:
-                        await self._run_with_hub(settings.hub, client, read)
+                        await self._run_with_hub(settings.hub, client)
         except SignalError as error:
             self._failure = error
         finally:
@@ -204,10 +200,15 @@ class _Daemon:
             for message in self._open:
                 self._reports.kept(message.id)
             uptime = trio.current_time() - self._started_at
-            self._reports.stopped(self._client, unsent=self._unsent, uptime=uptime)
+            self._reports.stopped(self._client, unsent=self._lost, uptime=uptime)
         if self._failure is not None:
             return failed(self._failure)
-        return Exit.NOT_SENT if self._unsent else Exit.OK
+        return Exit.NOT_SENT if self._lost else Exit.OK
+
+    @property
+    def _lost(self) -> int:
+        """How many messages the stop has cost."""
+        return self._unsent + (0 if self._input is None else self._input.given_up)
 
     def _begin(self, client: SignalClient) -> None:
         self._client = client
@@ -233,20 +234,21 @@ class _Daemon:
         self._stop.set()
         if self._hub is not None:
             self._hub.shutdown()
-        self._reading.cancel(reason="the daemon stops")
+        if self._input is not None:
+            self._input.stop()
 
-    async def _run(self, client: SignalClient, read: Read | None) -> None:
+    async def _run(self, client: SignalClient) -> None:
         """Send what is read until the first signal."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._note_written)
             async with trio.open_nursery() as inputs:
-                if read is not None:
-                    inputs.start_soon(self._send_input, client, read)
+                if self._input is not None:
+                    inputs.start_soon(self._input.run, client)
                 await self._stop.wait()
                 inputs.cancel_scope.deadline = trio.current_time() + _READ_ALREADY
             nursery.cancel_scope.cancel(reason="the daemon stops")
 
-    async def _run_with_hub(self, settings: HubSettings, client: SignalClient, read: Read | None) -> None:
+    async def _run_with_hub(self, settings: HubSettings, client: SignalClient) -> None:
         """Do so beside a hub, and return once that has ended in order. Cancelling ends it at once."""
         try:
             async with trio.open_nursery() as nursery:
@@ -255,7 +257,7 @@ class _Daemon:
                     # 115 ms in a crowd of 2,000 that comes back, 27 ms without it (measured).
                     gc.collect()
                     gc.freeze()
-                    await self._run(client, read)
+                    await self._run(client)
         finally:
             if self._hub is not None:
                 self._reports.hub_stopped(self._hub)
@@ -279,81 +281,14 @@ class _Daemon:
             hub.shutdown()
         return True
 
-    async def _send_input(self, client: SignalClient, read: Read) -> None:
-        splitter = LineSplitter()
-        lines: deque[tuple[int, bytes]] = deque()
-        await trio.lowlevel.checkpoint()
-        try:
-            while not self._stop.is_set():
-                data = await self._next_input(read)
-                lines.extend(splitter.feed(data) if data else self._last_line(splitter))
-                while lines:
-                    await self._send_line(client, *lines[0])
-                    lines.popleft()
-                if not data:
-                    break
-        finally:
-            # Cancelled while the buffer had no room: these were read, so nobody else will speak of them.
-            for number, line in lines:
-                self._give_up_line(number, line)
-
-    async def _next_input(self, read: Read) -> bytes:
-        """Wait for input; give none at its end, or when the daemon stops. A checkpoint."""
-        data = b""
-        error: OSError | None = None
-        with trio.CancelScope() as self._reading:
-            await trio.lowlevel.checkpoint()
-            try:
-                data = await read()
-            except OSError as problem:
-                error = problem
-        if not data and not self._reading.cancelled_caught:
-            self._reports.input_ended(error)
-        return data
-
-    def _last_line(self, splitter: LineSplitter) -> Iterator[tuple[int, bytes]]:
-        """Return a line without an end, unless it is the stop that keeps its rest from us."""
-        return iter(()) if self._stop.is_set() else splitter.end()
-
-    async def _send_line(self, client: SignalClient, number: int, line: bytes) -> None:
-        """Hand one line's message to the client. A checkpoint; cancelled, the client has not taken it."""
-        await trio.lowlevel.checkpoint()
-        message_id: str | None = None
-        try:
-            letter = parse_line(line)
-            message_id = letter.id
-            message = await self._accept(client, number, letter)
-        except (BadLine, ConfigurationError, BufferFull) as problem:
-            self._reports.line_skipped(number, problem, message_id)
+    def _follow(self, message: OutgoingMessage) -> None:
+        """Tell the outcome of an accepted message once it has one."""
+        # At the very moment, and so in the true order; a task for each would be woken in any order.
+        if message.outcome is None:
+            self._open[message] = None
+            on_done(message, self._report_outcome)
         else:
-            # Told at the very moment, and so in the true order; a task for each would be woken in any order.
-            if message.outcome is None:
-                self._open[message] = None
-                on_done(message, self._report_outcome)
-            else:
-                self._report_outcome(message, message.outcome)
-
-    async def _accept(self, client: SignalClient, number: int, letter: Letter) -> OutgoingMessage:
-        """Have the client accept a message, and wait while there is no room for it on the disk."""
-        told = False
-        await trio.lowlevel.checkpoint()
-        while True:
-            try:
-                return await client.send_message(letter.recipient, letter.text, id=letter.id)
-            except StoreError as problem:
-                if not told:
-                    self._reports.store_failed(problem, number)
-                told = True
-            await trio.sleep(_STORE_AGAIN)
-
-    def _give_up_line(self, number: int, line: bytes) -> None:
-        try:
-            letter = parse_line(line)
-        except BadLine as problem:
-            self._reports.line_skipped(number, problem)
-        else:
-            self._unsent += 1
-            self._reports.not_accepted(letter.id)
+            self._report_outcome(message, message.outcome)
 
     def _report_outcome(self, message: OutgoingMessage, outcome: Outcome) -> None:
         self._reports.outcome(message.id, outcome)
