@@ -26,7 +26,7 @@ PURE := _states _outcomes _outgoing _contents _operations _targets _recipients _
     _ratelimit _inbox hub/log hub/_pages hub/_protocol hub/_incoming hub/_request_head hub/_recovered hub/_framing gateways/_hub_wire gateways/_hub_frames gateways/_hub_answers gateways/_hub_operations \
     gateways/_rest_answers gateways/_rest_requests gateways/_rest_operations gateways/_rest_results gateways/_operation_answers \
     _http_answers _frames _lanes gateways/_rpc_answers gateways/_rpc_requests gateways/_rpc_results gateways/_sse gateways/_backlog gateways/_event_answers _styles \
-    _evidence store/_batch store/_schema store/_codec
+    _evidence _people store/_batch store/_schema store/_codec
 MIN_COVERAGE := 95
 # ASYNC9xx are off unless named. ASYNC127 is off since it objects to httpx itself, which is a dependency on purpose: `http_client=`
 # takes its maintained successor, and a test proves it. flake8-async alone reads no configuration file, so this is its place.

@@ -695,7 +695,11 @@ def _check_step(
     world: World, listener: Listener, at: tuple[str, int], here: tuple[str, int], gaps: list[Gap]
 ) -> None:
     if at[0] != here[0]:
-        told = any(gap.reason is GapReason.EPOCH_CHANGED for gap in gaps)
+        # Where the inbox was full, the change is part of what had no room, which then names no numbers (R8).
+        told = any(
+            gap.reason is GapReason.EPOCH_CHANGED or (gap.reason is GapReason.OVERFLOW and gap.first is None)
+            for gap in gaps
+        )
         world.check(told, f"H3: {listener.name} went from {at} to {here} without being told")
         return
     world.check(here[1] > at[1], f"R1: {listener.name} went from {at} back to {here}")

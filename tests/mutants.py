@@ -93,6 +93,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "gateways/_event_answers": ("event_link",),
     "_styles": ("styles",),
     "_evidence": ("evidence",),
+    "_people": ("evidence",),
     "store/_batch": ("store_database", "hub_log"),
     "store/_schema": ("store_database",),
     "store/_codec": ("store_codec",),

@@ -23,6 +23,7 @@ from trio_signal import (
     MessageBuffer,
     Outcome,
     OutgoingMessage,
+    OutgoingStatistics,
     Sent,
 )
 from trio_signal._buffer import Overflow
@@ -523,6 +524,62 @@ async def test_a_message_handed_to_a_waiting_task_takes_no_room(
         assert (len(buffer), first.outcome, second.outcome) == (1, None, None)
         buffer.close()
     assert taken == [first, second]
+
+
+@pytest.mark.contract("O1", "O3")
+async def test_a_message_is_handed_over_only_if_somebody_waits(autojump_clock: MockClock) -> None:
+    buffer = MessageBuffer(max_size=1)
+    first, second = OutgoingMessage(PEER, "1"), OutgoingMessage(PEER, "2")
+    taken: list[OutgoingMessage] = []
+    assert not buffer.hand_over(first)
+    async with trio.open_nursery() as nursery:
+        await start_taker(nursery, buffer, taken)
+        assert (is_new(first), buffer.statistics().outgoing.accepted) == (True, 0)
+        assert buffer.hand_over(first)
+        # It is the waiting task's from now on, which has not run yet; so nobody waits any more.
+        assert (is_held(first), len(buffer), buffer.statistics().outgoing.accepted) == (True, 0, 1)
+        assert not buffer.hand_over(second)
+        buffer.put_nowait(second)
+        assert not buffer.hand_over(OutgoingMessage(PEER, "3")), "it would overtake"
+        await wait_all_tasks_blocked()
+        settle(first, SENT)
+        buffer.close()
+    assert taken == [first, second]
+    assert buffer.statistics().outgoing == OutgoingStatistics(2, 1, {}, {})
+
+
+@pytest.mark.contract("O3", "O8")
+async def test_what_must_not_come_in_is_not_handed_over(autojump_clock: MockClock) -> None:
+    buffer = MessageBuffer(max_bytes=COST + 10)
+    taken: list[OutgoingMessage] = []
+    async with trio.open_nursery() as nursery:
+        await start_taker(nursery, buffer, taken)
+        late = OutgoingMessage(PEER, "1", deadline=trio.current_time())
+        old = buffer.enqueue(PEER, "old")
+        await wait_all_tasks_blocked()
+        for message in (late, old, OutgoingMessage(PEER, "x" * 11)):
+            assert not buffer.hand_over(message)
+        assert buffer.hand_over(OutgoingMessage(PEER, "x" * 10, deadline=trio.current_time() + 1))
+        await wait_all_tasks_blocked()
+        buffer.close()
+        assert not buffer.hand_over(OutgoingMessage(PEER, "1"))
+    assert texts(taken) == ["old", "x" * 10]
+
+
+@pytest.mark.contract("O3")
+async def test_nothing_is_handed_over_before_what_waits_for_room(autojump_clock: MockClock) -> None:
+    buffer = MessageBuffer(max_size=1, overflow="wait")
+    taken: list[OutgoingMessage] = []
+    promised = OutgoingMessage(PEER, "0")
+    assert await buffer.admit(promised)
+    async with trio.open_nursery() as nursery:
+        await start_taker(nursery, buffer, taken)
+        await start_puts(nursery, buffer, "1")
+        buffer.release(promised)
+        assert not buffer.hand_over(OutgoingMessage(PEER, "2"))
+        await wait_all_tasks_blocked()
+        assert texts(taken) == ["1"]
+        buffer.close()
 
 
 @pytest.mark.contract("O1", "O3")

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from trio_signal import OutgoingAttachment, OutgoingMessage, Quote, SignalError
 from trio_signal._attachments import check_attachments
 from trio_signal._contents import Text
+from trio_signal._dial import parse_url
 from trio_signal.gateways._calls import Call, LocalFileError, call_with_files, json_call
+from trio_signal.gateways._clients import RequestWriter
 from trio_signal.gateways._rest_requests import encode_message
 
 ACCOUNT = "+15550001"
+ADDRESS = parse_url("http://gateway.example")
 PEER = "+15550002"
 GROUP = "group.QUFFQ0F3UUZCZ2NJQ1FvTERBME9EeEFSRWhNVUZSWVhHQmthR3h3ZEhoOD0="
 PIECE = 6
@@ -48,7 +51,9 @@ async def encoded(message: OutgoingMessage) -> Json:
 
 async def decoded(call: Call) -> Json:
     body = await collect(call.body)
-    assert call.headers == {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    head = RequestWriter(ADDRESS).write(call, []).head
+    assert head.endswith(b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
+    assert head.count(b"\r\nContent-") == 2
     return json.loads(body)
 
 

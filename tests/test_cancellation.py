@@ -196,8 +196,12 @@ async def test_a_cancelled_wait_changes_nothing(autojump_clock: trio.abc.Clock, 
 
             came_that_far = await cancelled_at(step, wait)
             await trio.sleep(60)
-            expected = {"sent": Sent, "dropped": Dropped, "failed": Failed}[fate]
-            assert isinstance(message.outcome, expected)
+            outcomes: dict[str, type[Sent | Dropped | Failed]] = {
+                "sent": Sent,
+                "dropped": Dropped,
+                "failed": Failed,
+            }
+            assert isinstance(message.outcome, outcomes[fate])
         return came_that_far
 
     await sweep(scene)

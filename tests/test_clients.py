@@ -63,10 +63,10 @@ def test_a_request_is_written_as_it_should_be() -> None:
         + HEAD
         + b"Content-Type: application/json\r\nContent-Length: 7\r\n\r\n"
     )
-    assert request[1:] == (b'{"a":1}', 7, False)
+    assert (request.body, request.length, request.is_head) == (b'{"a":1}', 7, False)
     asked = writer.write(Call("GET", "/x", {"Accept": "text/plain"}), KEY)
     assert asked.head == b"GET /base/x HTTP/1.1\r\n" + HEAD + b"Accept: text/plain\r\n\r\n"
-    assert asked[1:] == (b"", 0, False)
+    assert (asked.body, asked.length, asked.is_head) == (b"", 0, False)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_other_headers_are_written_at_once_and_those_before_never_again() -> Non
     for n in range(100):
         assert b" /base/x/%d HTTP" % n in writer.write(Call("GET", f"/x/{n}"), new).head
     assert len(writer._heads) <= 16
-    assert not any("old" in head for head in writer._heads.values())
+    assert not any(b"old" in head for head in writer._heads.values())
 
 
 async def test_headers_are_the_same_list_until_they_change(autojump_clock: MockClock) -> None:
@@ -392,6 +392,48 @@ async def test_an_answer_that_is_too_long_is_an_error_with_its_status(nursery: t
     assert certainty_of(caught.value) is Certainty.UNKNOWN
 
 
+SAME: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "dialled"),
+    [
+        ([SAME + b"ab", SAME + b"cd", SAME + b"ef"], ["ab", "cd", "ef"], 1),
+        ([SAME + b"ab", SAME + b"cd" + SAME + b"no", SAME + b"ef"], ["ab", "cd", "ef"], 2),
+        ([SAME + b"ab", SAME.replace(b"2\r", b"3\r") + b"cde", SAME + b"fg"], ["ab", "cde", "fg"], 1),
+        ([SAME + b"ab", SAME.replace(b"OK", b"OK\r\nConnection: close") + b"cd"] * 2, ["ab", "cd"] * 2, 2),
+        (
+            [SAME + b"ab", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n0\r\n\r\n"] * 2,
+            ["ab", "c"] * 2,
+            1,
+        ),
+        ([b"HTTP/1.1 102 Wait\r\n\r\n" + SAME + b"ab", SAME + b"cd"], ["ab", "cd"], 1),
+    ],
+    ids=["the same", "more behind", "another length", "close", "chunks", "a hint"],
+)
+async def test_answers_with_the_head_of_the_one_before_are_their_own(
+    nursery: trio.Nursery, answers: list[bytes], expected: list[str], dialled: int
+) -> None:
+    server = Server(nursery, *answers)
+    connections = Connections(server.dial)
+    got = [(await connections.exchange(ASK, max_answer=10)).body.decode() for _ in answers]
+    assert (got, server.dialled) == (expected, dialled)
+    await connections.aclose()
+
+
+async def test_a_known_head_changes_no_limit_and_no_answer_to_head(nursery: trio.Nursery) -> None:
+    server = Server(nursery, SAME + b"ab", SAME, SAME + b"cd", SAME + b"ef")
+    connections = Connections(server.dial)
+    assert (await connections.exchange(ASK, max_answer=2)).body == b"ab"
+    to_head = Request(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", is_head=True)
+    assert (await connections.exchange(to_head, max_answer=2)).body == b""
+    assert (await connections.exchange(ASK, max_answer=2)).body == b"cd"
+    with pytest.raises(AnswerError, match="over 1 bytes"):
+        await connections.exchange(ASK, max_answer=1)
+    await wait_all_tasks_blocked()
+    assert server.open == 0
+
+
 async def test_a_cancelled_step_loses_no_piece(nursery: trio.Nursery) -> None:
     async with open_response(Server(nursery).dial, ASK, lambda _: None) as response:
         for _ in range(3):
@@ -460,7 +502,7 @@ async def test_an_answer_that_breaks_off_is_a_lost_link(nursery: trio.Nursery, t
         pytest.fail(f"it came: {answer}")
 
     requests = requests_to(connect)
-    result = await requests.send(lambda: json_call("POST", "/v2/send", []), read)
+    result = await requests.send(lambda: json_call("POST", "/v2/send", []), read, limit=60)
     assert isinstance(result.outcome, Failed)
     assert (result.outcome.certainty, result.retry) == (Certainty.UNKNOWN, False)
     error = result.outcome.error
@@ -484,7 +526,9 @@ async def test_what_prevented_a_connection_is_told_as_it_was(nursery: trio.Nurse
         raise refused
 
     requests = requests_to(connect)
-    result = await requests.send(lambda: json_call("POST", "/v2/send", []), lambda _: SendResult(Sent(1)))
+    result = await requests.send(
+        lambda: json_call("POST", "/v2/send", []), lambda _: SendResult(Sent(1)), limit=60
+    )
     assert isinstance(result.outcome, Failed)
     assert (result.outcome.certainty, result.retry) == (Certainty.NOT_SENT, True)
     assert isinstance(result.outcome.error, LinkLost)
@@ -495,6 +539,57 @@ async def test_what_prevented_a_connection_is_told_as_it_was(nursery: trio.Nurse
     with pytest.raises(RequestFailed) as failed:
         await requests.ask(Call("GET", "/x"), limit=5)
     assert failed.value.error.__cause__ is refused
+
+
+@pytest.mark.contract("O5", "O11")
+async def test_credentials_that_never_come_prove_that_nothing_was_sent(autojump_clock: MockClock) -> None:
+    requests = Requests(
+        ADDRESS,
+        Credentials((), trio.sleep_forever, None),
+        connect=lambda host, port: pytest.fail(f"{host}:{port}"),
+        ssl_context=None,
+        http_client=None,
+        send_timeout=10,
+    )
+    with trio.fail_after(10):
+        result = await requests.send(
+            lambda: json_call("POST", "/v2/send", []), lambda _: SendResult(Sent(1)), limit=10
+        )
+    assert trio.current_time() == pytest.approx(9)
+    assert isinstance(result.outcome, Failed)
+    assert (result.outcome.certainty, result.retry) == (Certainty.NOT_SENT, True)
+    assert "token" in str(result.outcome.error)
+
+
+@pytest.mark.contract("O9")
+@pytest.mark.parametrize("is_foreign", [False, True], ids=["own", "foreign"])
+async def test_a_send_that_is_cancelled_before_it_begins_sends_nothing(is_foreign: bool) -> None:
+    asked: list[object] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(201)
+
+    async def connect(host: str, port: int) -> trio.abc.Stream:
+        asked.append((host, port))
+        await trio.lowlevel.checkpoint()
+        raise OSError
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        requests = Requests(
+            ADDRESS,
+            Credentials((), None, None),
+            connect=connect,
+            ssl_context=None,
+            http_client=http if is_foreign else None,
+            send_timeout=60,
+        )
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await requests.send(
+                lambda: json_call("POST", "/v2/send", []), lambda _: SendResult(Sent(1)), limit=60
+            )
+        assert (scope.cancelled_caught, asked) == (True, [])
 
 
 def test_the_cause_behind_another_clients_error_is_told() -> None:
@@ -527,6 +622,7 @@ async def test_another_client_gets_all_that_belongs_to_a_request() -> None:
     assert asked[0].headers["x-key"] == "value"
     assert asked[0].headers["accept-encoding"] == "identity"
     assert asked[0].content == b"[1]"
+    assert asked[0].headers.get_list("content-length") == ["3"]
     assert asked[0].extensions["timeout"] == {"connect": 9.0, "read": 10.0, "write": 10.0, "pool": 9.0}
 
 

@@ -43,6 +43,27 @@ def test_every_short_sequence_of_keys_agrees_with_a_list() -> None:
 
 
 @pytest.mark.contract("R6")
+def test_keys_with_the_same_timestamp_are_told_apart() -> None:
+    # The last two have no timestamp; one of them is what another is found by.
+    keys = [
+        ("me", "ada", 1, 5, "message"),
+        ("me", "bea", 1, 5, "message"),
+        ("me", "ada", 1, 6, "message"),
+        (b"",),
+        5,
+    ]
+    for size in (1, 2, 3):
+        for sequence in itertools.product(keys, repeat=6):
+            duplicates, naive = DuplicateFilter(size), NaiveFilter(size)
+            for key in sequence:
+                # Another object that is equal, as it comes from another frame.
+                again = (*key[:1], *key[1:]) if isinstance(key, tuple) else key
+                assert duplicates.is_new(again) == naive.is_new(key)
+                assert [each in duplicates for each in keys] == [each in naive.keys for each in keys]
+            assert len(duplicates) == len(naive.keys)
+
+
+@pytest.mark.contract("R6")
 def test_the_memory_is_bounded_over_a_long_time() -> None:
     duplicates = DuplicateFilter()
     assert all(duplicates.is_new(n) for n in range(50_000))

@@ -22,7 +22,6 @@ from trio_signal._evidence import (
     Proof,
     can_prove,
     may_send,
-    name_person,
 )
 from trio_signal._operations import (
     RESULTS,
@@ -37,6 +36,7 @@ from trio_signal._operations import (
     UpdateGroup,
     UpdateProfile,
 )
+from trio_signal._people import name_person
 from trio_signal.testing import envelopes
 
 OWN: Final = "+15550001"
@@ -239,7 +239,7 @@ def test_people_are_forgotten_when_there_are_too_many() -> None:
     people = [f"+1555{n:06}" for n in range(1001)]
     for person in people:
         evidence.hear(frame(envelopes.text(sender=person, timestamp=START - 10)), at(-5))
-    assert len(evidence._uuids) == 1000
+    assert len(evidence.people.uuids) == 1000
     for n in (0, 1):
         send(evidence, f"m{n}", 10_000 * n, 10_000 * n + 100, to=people[n])
         evidence.hear(receipt(10_000 * n + 50, sender=people[n], changes=NAMELESS), at(10_000 * n + 200))

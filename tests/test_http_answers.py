@@ -2,7 +2,7 @@
 
 import gc
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import h11
@@ -319,6 +319,61 @@ def test_headers_are_kept_as_they_came_and_trailers_are_none() -> None:
     assert reader.raw == [(b"Transfer-Encoding", b"chunked"), (b"x-KEY", b"v")]
 
 
+# --- heads that are known ---
+
+
+def read_known(first: bytes, second: bytes, *, to_head: bool = False) -> bytes | None:
+    """Return the body of a second answer if its head is known from the first."""
+    reader = AnswerReader(to_head=to_head)
+    reader.feed(first)
+    assert reader.is_whole
+    known = reader.known_head
+    if known is None:
+        return None
+    assert (known.status, known.raw) == (reader.status, reader.raw)
+    return known.body_in(second)
+
+
+def test_an_answer_with_a_head_that_was_read_is_known() -> None:
+    head = OK + b"Date: Sun\r\nContent-Length: 2\r\n\r\n"
+    assert read_known(head + b"ok", head + b"no") == b"no"
+    empty = b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert read_known(empty, empty) == b""
+
+
+CHANGES: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "date": lambda answer: answer.replace(b"Sun", b"Mon"),
+    "status": lambda answer: answer.replace(b"200", b"201"),
+    "length": lambda answer: answer.replace(b"Content-Length: 2", b"Content-Length: 3") + b"!",
+    "header": lambda answer: answer.replace(b"\r\n\r\n", b"\r\nX: y\r\n\r\n"),
+    "cut": lambda answer: answer[:-1],
+    "more": lambda answer: answer + b"!",
+    "hint": lambda answer: b"HTTP/1.1 103 Early Hints\r\n\r\n" + answer,
+    "end": lambda _: b"",
+}
+
+
+@pytest.mark.threat("T2")
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_not_the_same_to_the_byte_is_read(change: str) -> None:
+    answer = OK + b"Date: Sun\r\nContent-Length: 2\r\n\r\nok"
+    assert read_known(answer, answer) == b"ok"
+    assert read_known(answer, CHANGES[change](answer)) is None
+
+
+@pytest.mark.threat("T2")
+@pytest.mark.parametrize("name", ["chunks", "an early hint", "1.0", "it closes"])
+def test_a_head_that_says_not_all_is_never_known(name: str) -> None:
+    data, _ = GOOD[name]
+    assert read_known(data, data) is None
+
+
+def test_the_answer_to_head_says_nothing_of_others() -> None:
+    head = OK + b"Content-Length: 2\r\n\r\n"
+    assert read_known(head, head + b"ok", to_head=True) is None
+    assert read_known(head, head, to_head=True) is None
+
+
 # --- against h11 ---
 
 LINES: Final = [
@@ -388,6 +443,24 @@ def test_nothing_is_taken_that_h11_would_not_take(data: bytes, method: str, cuts
     assert isinstance(in_pieces, str) == isinstance(ours, str)
     if isinstance(ours, Read):
         assert in_pieces == ours
+
+
+@pytest.mark.threat("T2")
+@given(data=answers(), body=st.binary(max_size=4), add=st.sampled_from([b"", b"", b"!", b"\r\n"]))
+@example(data=GOOD["length"][0], body=b"no", add=b"")
+@example(data=GOOD["204"][0], body=b"", add=b"")
+def test_what_is_known_is_what_would_have_been_read(data: bytes, body: bytes, add: bytes) -> None:
+    reader = AnswerReader()
+    try:
+        reader.feed(data)
+    except BadAnswer:
+        return
+    known = reader.known_head if reader.is_whole else None
+    head, end, _ = data.rpartition(b"\r\n\r\n")
+    for second in (data + add, head + end + body + add):
+        found = None if known is None else known.body_in(second)
+        if found is not None:
+            assert read([second]) == read_with_h11(second) == Read(reader.status, found, goes_on=True)
 
 
 @given(data=st.sampled_from([data for data, _ in GOOD.values()]), cuts=st.lists(st.integers(0, 100)))

@@ -418,6 +418,9 @@ _VALID = {
 def test_no_mutation_of_a_valid_token_passes(algorithm: Algorithm, data: st.DataObject) -> None:
     valid = _VALID[algorithm]
     checker = authenticator(pair(algorithm)[1], algorithm=algorithm)
+    # Whether the token itself was seen before or not.
+    if data.draw(st.booleans()):
+        checker.check(valid)
     cut = slice(*sorted(data.draw(st.tuples(*[st.integers(0, len(valid))] * 2))))
     alphabet = st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=")
     patch = data.draw(st.one_of(st.text(alphabet, max_size=5), st.text(max_size=5)))
@@ -426,6 +429,54 @@ def test_no_mutation_of_a_valid_token_passes(algorithm: Algorithm, data: st.Data
         assert checker.check(mutated).subject == "me"
     else:
         assert refused(mutated, checker)
+
+
+@pytest.mark.threat("T8")
+@pytest.mark.contract("H9")
+def test_a_token_that_was_seen_before_is_asked_anew_whether_it_holds() -> None:
+    clock = Clock()
+    checker = authenticator(clock=clock, leeway=0.0)
+    valid = token(but(nbf=NOW))
+    for moment in (NOW, NOW + 99.9, NOW):
+        clock.now = moment
+        assert checker.check(valid) == Identity("me", NOW + 100)
+    clock.now = NOW + 100
+    assert refused(valid, checker)
+    clock.now = NOW - 1
+    assert refused(valid, checker)
+    clock.now = NOW
+    assert checker.check(valid).subject == "me"
+
+
+@pytest.mark.threat("T14")
+@pytest.mark.contract("H9")
+def test_of_tokens_seen_before_only_so_many_hashes_are_kept() -> None:
+    clock = Clock()
+    checker = authenticator(clock=clock)
+    for bad in (
+        token() + "x",
+        token(but(exp=0)),
+        token(but(aud="other")),
+        token(header={**HEADER, "crit": "b64"}),
+    ):
+        assert refused(bad, checker)
+    known = vars(checker)["_signed"]
+    assert not known
+    valid = token()
+    checker.check(valid)
+    checker.check(valid)
+    assert [*known] == [hashlib.sha256(valid.encode()).digest()]
+    assert valid.split(".")[1] not in repr(known)
+    sizes = set[int]()
+    for number in range(2_050):
+        checker.check(token(but(sub=f"me {number}")))
+        sizes.add(len(known))
+    assert max(sizes) == 2_000
+    assert checker.check(valid).subject == "me"
+    clock.now = NOW + 1000
+    before = len(known)
+    assert refused(valid, checker)
+    assert len(known) == before - 1
 
 
 @pytest.mark.contract("H9")

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from tests.hubs import Scene, Visitor, limits, open_hub, serving
 from tests.scene import open_client, open_gateway, settled
-from trio_signal.hub._fairness import Memory, Recoveries, Share, Turns
+from trio_signal.hub._fairness import Memory, Recoveries, Share, Turns, Turnstile
 from trio_signal.testing import daemon_down, hang
 
 RECOVERY: Final = "/websocket/messages?since=0"
@@ -159,6 +159,154 @@ async def test_only_so_many_subjects_are_remembered(autojump_clock: MockClock) -
         assert recoveries.take(f"subject {number}") == 0
     assert recoveries.take("early") > 0, "it came once more after the other"
     assert recoveries.take("late") == 0, "forgotten"
+
+
+# --- how many pass in one turn of the scheduler ---
+
+
+class Passers:
+    """Many who pass a turnstile, and somebody who has a turn whenever there is one."""
+
+    def __init__(self) -> None:
+        self.turnstile = Turnstile()
+        self.passed: list[int] = []
+        self.most = self.waited = 0
+
+    async def run(self, count: int, size: int = 0, times: int = 1) -> None:
+        """Have so many pass at once, each of whom writes so many bytes behind it."""
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.turnstile.turn)
+                nursery.start_soon(self._watch)
+                async with trio.open_nursery() as passers:
+                    for number in range(count):
+                        passers.start_soon(self._pass, number, size, times)
+                nursery.cancel_scope.cancel()
+
+    async def _pass(self, number: int, size: int, times: int) -> None:
+        for _ in range(times):
+            if not self.turnstile.passes():
+                self.waited += 1
+                await self.turnstile.wait()
+            self.passed.append(number)
+            self.turnstile.count(size)
+            await trio.lowlevel.checkpoint()
+
+    async def _watch(self) -> None:
+        while True:
+            before = len(self.passed)
+            await trio.lowlevel.checkpoint()
+            self.most = max(self.most, len(self.passed) - before)
+
+
+async def test_those_who_are_few_never_wait(autojump_clock: MockClock) -> None:
+    passers = Passers()
+    await passers.run(8, times=500)
+    assert passers.waited == 0
+    assert len(passers.passed) == 4000
+
+
+@pytest.mark.contract("H12")
+@pytest.mark.parametrize(("size", "most"), [(0, 2 * 64), (8 * KIB, 2 * 32), (64 * KIB, 2 * 8)])
+async def test_of_a_crowd_only_so_many_pass_in_one_turn(
+    size: int, most: int, autojump_clock: MockClock
+) -> None:
+    passers = Passers()
+    await passers.run(600, size, times=3)
+    assert 4 <= passers.most <= most
+    assert len(passers.passed) == 1800
+    assert passers.waited > 1000
+
+
+@pytest.mark.contract("H12")
+async def test_who_waits_is_overtaken_by_nobody(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    went: list[int] = []
+
+    async def go(number: int) -> None:
+        await turnstile.wait()
+        went.append(number)
+        turnstile.count(64 * KIB)
+
+    while turnstile.passes():
+        turnstile.count(64 * KIB)
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(go, number)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(turnstile.turn)
+        await trio.lowlevel.checkpoint()
+        while len(went) < 80:
+            # While there is a queue, who comes stands behind it.
+            assert not turnstile.passes()
+            await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert sorted(went) == [*range(100)]
+    # Those who are let through together run in any order.
+    assert all(abs(number - place) < 10 for place, number in enumerate(went))
+
+
+@pytest.mark.contract("H12")
+async def test_nobody_waits_for_ever_where_writing_alone_has_used_up_the_room(
+    autojump_clock: MockClock,
+) -> None:
+    turnstile = Turnstile()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turnstile.turn)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(5):
+            assert turnstile.passes()
+            turnstile.count(1024 * KIB)
+            assert not turnstile.passes()
+            with trio.fail_after(1):
+                await turnstile.wait()
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_goes_away_while_waiting_keeps_out_nobody(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    while turnstile.passes():
+        pass
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(turnstile.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turnstile.turn)
+        with trio.fail_after(1):
+            await turnstile.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert turnstile.passes()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.contract("H12")
+async def test_a_crowd_that_asks_at_once_leaves_turns_to_others(autojump_clock: MockClock) -> None:
+    most = 0
+    async with open_hub(
+        limits=limits(recovery_rate=1e6, recovery_burst=10_000, max_recoveries=1000)
+    ) as scene:
+        scene.tell(20)
+        crowd = [await visit(scene, "crowd") for _ in range(120)]
+        async with trio.open_nursery() as nursery:
+            replies: list[int] = []
+
+            async def ask(visitor: Visitor) -> None:
+                replies.append((await visitor.ask(RECOVERY)).status)
+
+            for visitor in crowd:
+                nursery.start_soon(ask, visitor)
+            while len(replies) < 120:
+                before = scene.hub.counters.recoveries
+                await trio.lowlevel.checkpoint()
+                most = max(most, scene.hub.counters.recoveries - before)
+        assert replies == [200] * 120
+        assert 4 <= most <= 64
+        for visitor in crowd:
+            await trio.aclose_forcefully(visitor.stream)
 
 
 # --- the memory that bodies take ---

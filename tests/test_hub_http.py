@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from trio_signal.hub._exchange import Fields
 from trio_signal.hub._http import Answer, HttpConnection, HttpError, Request, problem
 from trio_signal.testing import MemoryStream, memory_connection
 
@@ -211,15 +212,11 @@ async def test_an_answer_without_content_says_nothing_about_it(autojump_clock: M
 @pytest.mark.threat("T14")
 @pytest.mark.contract("H9")
 def test_what_is_shown_of_requests_and_answers_holds_no_secrets() -> None:
-    request = Request(
-        "GET",
-        "/websocket",
-        {"ticket": ["hidden"]},
-        {"authorization": "Bearer hidden"},
-        b"hidden",
-        http_11=True,
-    )
+    headers = {"authorization": "Bearer hidden"}
+    fields = Fields(b"hidden", headers, http_11=True, keeps_alive=True)
+    request = Request("GET", "/websocket", {"ticket": ["hidden"]}, headers, fields)
     assert repr(request) == "<Request GET /websocket>"
+    assert repr(fields) == "<Fields>"
     assert "hidden" not in repr(Answer(200, b"hidden"))
 
 
@@ -247,10 +244,9 @@ async def test_it_does_not_matter_in_what_pieces_a_request_comes(
             await peer.send_eof()
             (reply,) = replies(await everything(peer), "POST")
         assert reply.status == 200
-        assert [request.raw_head + body for request in serving.requests] in (
-            [data],
-            [data[: data.index(b"\r\n\r\n") + 4] + body],
-        )
+        [request] = serving.requests
+        assert f"{request.method} {request.path}".encode() == data.split(b"?")[0].split(b" HTTP")[0]
+        assert request.fields.raw == data[data.index(b"HTTP/1.1") : data.index(b"\r\n\r\n") + 4]
         assert serving.bodies in ([body], [])
 
 
@@ -262,6 +258,38 @@ async def test_requests_sent_ahead_are_answered_one_after_the_other(autojump_clo
     assert [reply.status for reply in answered] == [200] * 5
     assert [request.method for request in serving.requests] == ["GET", "POST", "POST", "GET", "POST"]
     assert serving.bodies == [b"hello"] * 3
+
+
+@pytest.mark.threat("T14")
+async def test_what_a_client_says_again_is_told_again_and_what_is_long_is_not_kept(
+    autojump_clock: MockClock,
+) -> None:
+    def head(target: str, **more: str) -> bytes:
+        lines = "".join(f"{name}: {text}\r\n" for name, text in more.items())
+        return f"GET {target} HTTP/1.1\r\nHost: hub\r\n{lines}\r\n".encode()
+
+    long = "x" * 1024
+    heads = [
+        head("/a?b=1", Authorization="Bearer one"),
+        head("/c?b=2", Authorization="Bearer one"),
+        head("/a?b=1", Authorization="Bearer two"),
+        head("/a?b=1", Authorization="Bearer one", Connection="keep-alive"),
+        head("/a", Authorization=f"Bearer {long}"),
+        head("/b", Authorization=f"Bearer {long}"),
+    ]
+    async with serve() as (peer, serving):
+        for each in heads:
+            await peer.send_all(each)
+            await peer.receive_some()
+        known = serving.connection._known
+        await peer.aclose()
+    said = [request.headers["authorization"][:10] for request in serving.requests]
+    assert said == ["Bearer one"] * 2 + ["Bearer two", "Bearer one"] + ["Bearer xxx"] * 2
+    assert [request.path for request in serving.requests] == ["/a", "/c", "/a", "/a", "/a", "/b"]
+    assert [request.query for request in serving.requests[:3]] == [{"b": ["1"]}, {"b": ["2"]}, {"b": ["1"]}]
+    first, second, *_ = serving.requests
+    assert first.fields is second.fields
+    assert known is serving.requests[3].fields
 
 
 @pytest.mark.parametrize(
@@ -1106,7 +1134,7 @@ async def test_an_upgrade_can_be_replayed_to_whoever_takes_it_over(autojump_cloc
     assert request is not None
     assert request.is_upgrade
     assert request.query == {"ticket": ["abc"]}
-    assert request.raw_head == UPGRADE
+    assert UPGRADE.endswith(request.fields.raw)
     assert connection.leftover() == b"\x89\x80abcd"
 
 

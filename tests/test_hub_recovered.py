@@ -106,9 +106,14 @@ def test_a_long_answer_is_kept_as_it_is_written() -> None:
     scene = Scene()
     scene.tell(300, KIB)
     answer, _ = scene.ask(0)
+    assert max(map(len, answer.wire)) <= 64 * KIB
+    assert len(answer.wire) == 5
+    head, _, body = b"".join(answer.wire).partition(b"\r\n\r\n")
     assert isinstance(answer.body, list)
-    assert max(map(len, answer.body)) <= 64 * KIB
-    assert len(answer.body) == 5
+    assert body == b"".join(answer.body)
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert head.endswith(b"\r\nContent-Length: %d" % len(body))
+    assert b"Connection" not in head
 
 
 @pytest.mark.contract("H4")
@@ -121,3 +126,19 @@ async def test_the_same_on_the_wire(autojump_clock: MockClock) -> None:
         scene.tell()
         assert numbers((await visitor.ask("/websocket/messages?since=1")).json) == [2, 3, 4]
         assert scene.hub.counters.recovered_messages == 2 + 2 + 3
+
+
+@pytest.mark.contract("H4")
+async def test_what_was_made_beforehand_is_for_who_stays_and_wants_the_body(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_hub() as scene, await scene.visit() as visitor:
+        scene.tell(3)
+        target = "/websocket/messages?since=1"
+        first = await visitor.ask(target)
+        assert "connection" not in first.headers
+        asked = await visitor.ask(target, "HEAD")
+        assert asked.headers["content-length"] == first.headers["content-length"]
+        assert visitor.buffer == b""
+        last = await visitor.ask(target, connection="close")
+        assert (last.headers["connection"], last.body) == ("close", first.body)

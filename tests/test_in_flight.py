@@ -119,6 +119,73 @@ async def test_one_at_a_time_keeps_the_order_of_all(autojump_clock: MockClock) -
 
 
 @pytest.mark.contract("O4")
+async def test_who_is_told_first_that_a_message_is_accepted_is_sent_first(autojump_clock: MockClock) -> None:
+    told: list[str] = []
+
+    async def accept(signal: SignalClient, text: str) -> None:
+        await signal.send_message(PEER, text)
+        told.append(text)
+
+    async with open_gateway(answer_delay=0.1) as gateway, connected(gateway, rate_limit=None) as signal:
+        # Trio runs tasks in an order of its own, and the first of each round finds the send task waiting.
+        for number in range(20):
+            async with trio.open_nursery() as nursery:
+                for who in "abcd":
+                    nursery.start_soon(accept, signal, f"{who}{number}")
+            await trio.sleep(1)
+        assert texts_at(gateway) == told
+        assert len(told) == 80
+    assert {text[0] for text in told[::4]} > {told[0][0]}, "it was always the same one"
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often the task that makes it has let the others run."""
+
+    def __init__(self) -> None:
+        self.task = trio.lowlevel.current_task()
+        self.count = 0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task is self.task
+
+
+@pytest.mark.contract("O9")
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_a_loop_of_sends_gives_the_others_their_turn(autojump_clock: MockClock, limit: int) -> None:
+    steps = Steps()
+    async with (
+        open_gateway() as gateway,
+        connected(gateway, rate_limit=None, max_in_flight=limit, close_timeout=0) as signal,
+    ):
+        gateway.script_send(*[hang()] * limit)
+        counts: list[int] = []
+        messages: list[OutgoingMessage] = []
+        trio.lowlevel.add_instrument(steps)
+        for who in "abcdefgh":
+            before = steps.count
+            messages += await write(signal, who)
+            counts.append(steps.count - before)
+        trio.lowlevel.remove_instrument(steps)
+        # Only what the send task has at once needs none.
+        assert counts == [0] * limit + [1] * (8 - limit)
+        await settled()
+        assert sorted(texts_at(gateway)) == list("abcdefgh"[:limit])
+    assert outcomes_of(messages) == ["failed: unknown"] * limit + ["dropped: closed"] * (8 - limit)
+
+
+@pytest.mark.contract("O9")
+async def test_a_cancelled_send_accepts_nothing_though_it_needs_no_turn(autojump_clock: MockClock) -> None:
+    async with open_gateway() as gateway, connected(gateway, rate_limit=None) as signal:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await write(signal, "a0")
+        assert scope.cancelled_caught
+        await trio.sleep(1)
+        assert texts_at(gateway) == []
+        check_ledger(signal, [])
+
+
+@pytest.mark.contract("O4")
 async def test_order_is_kept_over_reconnections_and_lost_links(autojump_clock: MockClock) -> None:
     async with (
         open_gateway(answer_delay=0.2) as gateway,

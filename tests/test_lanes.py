@@ -216,6 +216,36 @@ async def test_who_waits_is_given_nothing_of_a_busy_conversation(autojump_clock:
     assert buffer.next_in_turn(first) is second
 
 
+@pytest.mark.contract("O4")
+async def test_nothing_of_a_busy_conversation_is_handed_over(autojump_clock: MockClock) -> None:
+    buffer = MessageBuffer()
+    first, second, other, last = (OutgoingMessage(to, "hi") for to in (ADA, ADA, BEA, ADA))
+    buffer.put_nowait(first)
+    assert buffer.next_in_turn() is first
+    taken: list[OutgoingMessage] = []
+
+    async def taker() -> None:
+        taken.append(await buffer.take_in_turn())
+
+    assert not buffer.hand_over(other), "nobody waits"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(taker)
+        await wait_all_tasks_blocked()
+        assert not buffer.hand_over(second)
+        assert buffer.hand_over(other), "its conversation has stayed free"
+    assert taken == [other]
+    buffer.put_nowait(second)
+    assert buffer.next_in_turn() is None
+    assert buffer.next_in_turn(first) is second
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(taker)
+        await wait_all_tasks_blocked()
+        settle(second, Sent(1))
+        assert not buffer.hand_over(last), "it was not given back"
+        nursery.cancel_scope.cancel()
+    assert buffer.next_in_turn(second) is None
+
+
 @pytest.mark.contract("O4", "O12")
 async def test_who_waits_and_is_given_one_that_is_withdrawn_waits_on(autojump_clock: MockClock) -> None:
     buffer, taken = MessageBuffer(), list[OutgoingMessage]()

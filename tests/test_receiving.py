@@ -22,6 +22,9 @@ from trio_signal import (
     StateChange,
     Undecodable,
 )
+from trio_signal._inbox import Inbox
+from trio_signal._journal import MemoryJournal
+from trio_signal._receiver import Receiver, WallClock
 from trio_signal.testing import FakeGateway, close_frame, envelopes, rate_limited, server_frame
 
 from .scene import (
@@ -758,3 +761,57 @@ async def test_the_figures_tell_of_the_link(autojump_clock: MockClock) -> None:
         await trio.sleep(15.001)
         assert signal.state is not CONNECTED
         assert signal.statistics().last_error is not None
+
+
+class Eavesdropper:
+    """Listens to a receiver, and knows some people."""
+
+    def __init__(self, people: dict[str, str]) -> None:
+        self.people = people
+        self.heard: list[ReceivedMessage | Undecodable] = []
+
+    def hear(self, event: ReceivedMessage | Undecodable) -> None:
+        self.heard.append(event)
+
+    def missed(self, until: int) -> None:
+        """Nothing was expected of it."""
+
+
+async def test_a_listener_is_told_of_all_that_it_can_learn_from() -> None:
+    text = envelopes.text(sender=PEER)
+    known = {text["sourceNumber"]: text["sourceUuid"]}
+    other = dict(text, sourceUuid="00000000-0000-4000-8000-00000000abcd")
+    learnt = [
+        {"envelope": other},
+        {"envelope": dict(text, sourceNumber="+15550999")},
+        {"envelope": dict(text), "account": text["sourceNumber"]},
+        {"envelope": dict(text), "exception": {"message": "not decrypted"}},
+        {"envelope": dict(text, receiptMessage={"when": 1, "isDelivery": True, "timestamps": [1]})},
+        {"envelope": dict(text, syncMessage={})},
+        {"envelope": {name: value for name, value in text.items() if name != "dataMessage"}},
+        {"error": "something"},
+    ]
+    nothing_new = [
+        {"envelope": text, "account": "+15550001"},
+        {"envelope": dict(text, sourceNumber=None), "account": "+15550001"},
+        {"envelope": dict(text, sourceUuid=None), "account": "+15550001"},
+    ]
+    listener, inbox = Eavesdropper(known), Inbox()
+    receiver = Receiver(inbox, MemoryJournal(), WallClock(), listener)
+    receiver.take_in(
+        json.dumps(_at(frame, number)).encode() for number, frame in enumerate([*learnt, *nothing_new], 1)
+    )
+    assert [json.loads(event.raw) for event in listener.heard] == [
+        _at(frame, number) for number, frame in enumerate(learnt, 1)
+    ]
+    assert inbox.statistics().waiting == len(learnt) + len(nothing_new)
+
+
+def _at(frame: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return a frame with a timestamp of its own."""
+    if "envelope" not in frame:
+        return frame
+    envelope = dict(frame["envelope"], timestamp=number)
+    if "dataMessage" in envelope:
+        envelope["dataMessage"] = dict(envelope["dataMessage"], timestamp=number)
+    return dict(frame, envelope=envelope)

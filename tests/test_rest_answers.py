@@ -494,6 +494,52 @@ def test_a_created_answer_with_a_timestamp_and_any_errors_is_understood(errors: 
     assert result.outcome.timestamp == 200
 
 
+@given(st.one_of(JSON, st.from_regex(r"[0-9]{1,21}", fullmatch=True)), st.integers(0, 2))
+@example("200", 0)
+@example("200", 2)
+@example("9" * 20, 1)
+@example("", 1)
+@example(None, 1)
+@pytest.mark.contract("O6")
+def test_what_else_stands_beside_a_timestamp_changes_nothing(timestamp: Json, count: int) -> None:
+    entry = {"timestamp": timestamp}
+    plain, more = ([each] * count if count else each for each in (entry, {**entry, "new": None}))
+    assert read(201, json.dumps(plain)) == read(201, json.dumps(more))
+    assert isinstance(read(201, json.dumps(plain)).outcome, Sent)
+
+
+@pytest.mark.contract("O6")
+@pytest.mark.parametrize(
+    ("body", "timestamp"),
+    [
+        (b' [ {"timestamp" : "7"} ] \r\n', 7),
+        (b'{"timestamp":"6","timestamp":"7"}', 7),
+        (b'{"time\\u0073tamp":"7"}', 7),
+        (b'[{"timestamp":"7"},{"timestamp":"8"}]', 7),
+        (b'[{"timestamp":"7"},8]', 7),
+        (b'{"timestamp":7}', 7),
+        (b'{"timestamp":"+7"}', 0),
+        (b'{"timestamp":"\xd9\xa7"}', 0),
+        (b"[]", None),
+        (b"[[]]", None),
+        (b'["timestamp"]', None),
+        (b'[8,{"timestamp":"7"}]', None),
+        (b'{"timestamp":"\xff"}', None),
+        (b'{"timestamp":"7","x":"\xff"}', None),
+        (b'{"timestamp":"7"}{}', None),
+        (b'{"timestamp":"7"', None),
+        (b'\xef\xbb\xbf{"timestamp":"7"}', None),
+    ],
+)
+def test_a_created_answer_of_any_spelling_means_one_thing(body: bytes, timestamp: int | None) -> None:
+    outcome = read(201, body).outcome
+    if timestamp is None:
+        assert isinstance(outcome, Failed)
+        assert outcome.certainty is Certainty.UNKNOWN
+    else:
+        assert outcome == Sent(timestamp)
+
+
 # --- The last of each range ---
 
 

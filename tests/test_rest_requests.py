@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from trio_signal import OutgoingAttachment, OutgoingMessage, Quote
 from trio_signal._attachments import check_attachments
 from trio_signal._contents import Content, LinkPreview, Mention, Reaction, RemoteDelete, Text
+from trio_signal._dial import parse_url
 from trio_signal.gateways._calls import Call
+from trio_signal.gateways._clients import RequestWriter
 from trio_signal.gateways._rest_requests import encode_message, in_path
 
 ACCOUNT: Final = "+15550001"
+ADDRESS: Final = parse_url("http://gateway.example")
 PEER: Final = "+15550002"
 UUID: Final = "2c9e0000-0000-4000-8000-000000000002"
 GROUP: Final = "group.QUFFQ0F3UUZCZ2NJQ1FvTERBME9EeEFSRWhNVUZSWVhHQmthR3h3ZEhoOD0="
@@ -33,7 +36,9 @@ async def body_of(call: Call) -> Any:
     else:
         assert call.body is not None
         data = call.body
-    assert call.headers == {"Content-Type": "application/json", "Content-Length": str(len(data))}
+    head = RequestWriter(ADDRESS).write(call, []).head
+    assert head.endswith(b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data))
+    assert head.count(b"\r\nContent-") == 2
     return json.loads(data)
 
 

@@ -28,6 +28,7 @@ from trio_signal import (
 )
 from trio_signal._attachments import check_attachments
 from trio_signal._contents import Content
+from trio_signal._dial import parse_url
 from trio_signal._operations import (
     RESULTS,
     ChangeMembers,
@@ -52,6 +53,7 @@ from trio_signal._operations import (
 from trio_signal._wire import group_recipient
 from trio_signal.gateways import AttachmentRef
 from trio_signal.gateways._calls import Call
+from trio_signal.gateways._clients import RequestWriter
 from trio_signal.gateways._rpc_requests import (
     encode_call,
     encode_download,
@@ -65,6 +67,7 @@ from trio_signal.gateways._rpc_results import FileReader, read_result
 Json: TypeAlias = Any
 
 ACCOUNT: Final = "+15550001"
+ADDRESS: Final = parse_url("http://gateway.example")
 PEER: Final = "+15550002"
 UUID: Final = "2c9e0000-0000-4000-8000-000000000002"
 GROUP_ID: Final = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -85,7 +88,9 @@ async def sent(content: Content, recipient: str = PEER, account: str | None = AC
     call = encode_message(OutgoingMessage(recipient, content), account, "r1")
     body = await whole(call)
     assert (call.method, call.path) == ("POST", "/api/v1/rpc")
-    assert call.headers == {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    head = RequestWriter(ADDRESS).write(call, []).head
+    assert head.endswith(b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
+    assert head.count(b"\r\nContent-") == 2
     request = json.loads(body)
     assert {key: request[key] for key in ("jsonrpc", "id")} == {"jsonrpc": "2.0", "id": "r1"}
     assert list(request) == ["jsonrpc", "method", "id", "params"]

@@ -1,6 +1,7 @@
 """The WebSocket under the client, against a peer that is scripted byte by byte, on streams in memory."""
 
 import random
+import socket
 import struct
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +12,7 @@ import trio.testing
 
 from tests.peers import Dialled, Peer, answers, sends
 from trio_signal import GatewayError, GatewayRefused, LinkLost, Reason
-from trio_signal._link_stream import LinkStream
+from trio_signal._link_stream import READ, LinkStream
 from trio_signal._websocket import WebSocketLink, open_websocket, rejected
 from trio_signal.testing import close_frame, fragmented, memory_connection, server_frame
 from trio_signal.testing._frames import ClientFrame, Opcode
@@ -905,3 +906,65 @@ async def test_closing_the_stream_closes_what_is_under_it() -> None:
     ours, theirs = memory_connection()
     await LinkStream(ours, LIMIT).aclose()
     assert await theirs.receive_some() == b""
+
+
+async def real_pair() -> tuple[LinkStream, trio.SocketStream, trio.SocketStream]:
+    """Return a stream over a plain socket, that socket, and its other end."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listeners[0] as listener:
+        ours = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+        theirs = await listener.accept()
+    return LinkStream(ours, LIMIT), ours, theirs
+
+
+async def test_a_plain_socket_is_read_when_something_has_come() -> None:
+    stream, _, theirs = await real_pair()
+    async with stream, theirs, trio.open_nursery() as nursery:
+        got: list[bytes] = []
+
+        async def read() -> None:
+            got.append(await stream.receive_some(3))
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        await theirs.send_all(b"hello")
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [b"hel"]
+        assert await stream.receive_some(READ) == b"lo"
+        await theirs.send_eof()
+        assert await stream.receive_some(READ) == b""
+        assert stream.bytes_received == 5
+
+
+@pytest.mark.parametrize("how", ["reset", "closed", "closed before"])
+async def test_a_plain_socket_that_breaks_is_the_end(how: str) -> None:
+    stream, ours, theirs = await real_pair()
+    async with stream, theirs:
+        if how == "closed before":
+            await ours.aclose()
+        expected = trio.BrokenResourceError if how == "reset" else trio.ClosedResourceError
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_expect, stream, expected)
+                await trio.testing.wait_all_tasks_blocked()
+                if how == "reset":
+                    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    await theirs.aclose()
+                elif how == "closed":
+                    await ours.aclose()
+        assert stream.ended.is_set()
+
+
+async def _expect(stream: LinkStream, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await stream.receive_some(READ)
+
+
+async def test_a_cancelled_read_of_a_plain_socket_loses_nothing() -> None:
+    stream, _, theirs = await real_pair()
+    async with stream, theirs:
+        with trio.move_on_after(0) as scope:
+            await stream.draw()
+        assert scope.cancelled_caught
+        await theirs.send_all(b"still there")
+        assert await stream.receive_some(READ) == b"still there"

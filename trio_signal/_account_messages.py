@@ -50,8 +50,9 @@ class MessageOperations(AccountBase):
         """Accept a message into the buffer and return it; sending is the client's business.
 
         Does not wait for a connection or for the outcome: for that,
-        ``await message.wait()``. A checkpoint. With ``overflow="wait"`` it waits for room.
-        Cancelled, the message was not accepted.
+        ``await message.wait()``. With ``overflow="wait"`` it waits for room. Cancelled, the message was not
+        accepted, and a cancellation is always noticed. Other tasks get a turn, but for a message that the
+        client begins to send at once: in a loop, ``max_in_flight`` calls at most go by without one.
 
         With a store it returns once the message is committed, some tenths of a millisecond later. From
         then on a kill of the process loses it no more: the next process sends it, or tells in
@@ -82,16 +83,16 @@ class MessageOperations(AccountBase):
             StoreError: the store could not be written (:class:`StoreFull`: make room); not accepted.
             ClientClosed: the client's block was left.
         """
-        text_ = await self._written(
+        content = Text(
             text,
-            attachments=attachments,
-            quote=quote,
-            styled=styled,
-            mentions=mentions,
-            view_once=view_once,
-            preview=preview,
+            () if attachments == () else await self._check_files(attachments),
+            None if quote is None else _as_quote(quote),
+            styled,
+            () if mentions == () else check_all("mentions", mentions, Mention),
+            view_once,
+            preview,
         )
-        return await self._accept(recipient, text_, account=account, deadline=deadline, id=id)
+        return await self._accept(recipient, content, account=account, deadline=deadline, id=id)
 
     async def send_reaction(
         self,
@@ -105,7 +106,7 @@ class MessageOperations(AccountBase):
     ) -> OutgoingMessage:
         """Accept an emoji for a message into the buffer; see :meth:`send_message` for what follows.
 
-        A checkpoint. Cancelled, it was not accepted. Each person has one reaction to a message: a second
+        Cancelled, it was not accepted. Each person has one reaction to a message: a second
         takes the place of the first.
 
         Args:
@@ -145,7 +146,7 @@ class MessageOperations(AccountBase):
     ) -> OutgoingMessage:
         """Accept another text for a message of ours into the buffer; see :meth:`send_message`.
 
-        A checkpoint. Cancelled, it was not accepted. The new text takes the place of the old one with all
+        Cancelled, it was not accepted. The new text takes the place of the old one with all
         that went with it, so give quote, mentions and preview again. People's apps pass over an edit that
         comes too late (Signal's own rule is a day) or is one too many (ten).
 
@@ -173,12 +174,12 @@ class MessageOperations(AccountBase):
         """
         who = self._account_at(target, account)
         found = find_own_target(target, who)
-        content = await self._written(
+        content = Text(
             text,
-            attachments=attachments,
-            quote=quote,
-            styled=styled,
-            mentions=mentions,
+            () if attachments == () else await self._check_files(attachments),
+            None if quote is None else _as_quote(quote),
+            styled,
+            () if mentions == () else check_all("mentions", mentions, Mention),
             preview=preview,
             edits=found.timestamp,
         )
@@ -194,7 +195,7 @@ class MessageOperations(AccountBase):
     ) -> OutgoingMessage:
         """Accept the request to delete a message of ours for everybody; see :meth:`send_message`.
 
-        A checkpoint. Cancelled, it was not accepted. People's apps do so for a day or two after it was sent.
+        Cancelled, it was not accepted. People's apps do so for a day or two after it was sent.
         Whoever has read it has read it.
 
         Args:
@@ -224,37 +225,14 @@ class MessageOperations(AccountBase):
         deadline: float = math.inf,
         id: str | None = None,  # noqa: A002  (the public name is fixed)
     ) -> OutgoingMessage:
-        """Accept anything that goes through the buffer. A checkpoint; cancelled, it was not accepted."""
+        """Accept anything that goes through the buffer. As :meth:`send_message`."""
 
-    async def _written(
-        self,
-        text: str,
-        *,
-        attachments: Iterable[AttachmentLike],
-        quote: ReceivedMessage | Quote | None,
-        styled: bool,
-        mentions: Iterable[Mention],
-        preview: LinkPreview | None,
-        view_once: bool = False,
-        edits: int | None = None,
-    ) -> Text:
-        """Return what is to be written, with its files looked at. A checkpoint if there are any."""
-        files: tuple[OutgoingAttachment, ...] = ()
-        if attachments != ():
-            files = await check_attachments(attachments, limit=self._max_attachment_bytes)
-        return Text(  # noqa: ASYNC910  (as said)
-            text,
-            files,
-            _as_quote(quote),
-            styled=styled,
-            mentions=() if mentions == () else check_all("mentions", mentions, Mention),
-            view_once=view_once,
-            preview=preview,
-            edits=edits,
-        )
+    async def _check_files(self, attachments: Iterable[AttachmentLike]) -> tuple[OutgoingAttachment, ...]:
+        """Return what is to be attached, having looked at it. A checkpoint."""
+        return await check_attachments(attachments, limit=self._max_attachment_bytes)
 
 
-def _as_quote(quote: ReceivedMessage | Quote | None) -> Quote | None:
+def _as_quote(quote: ReceivedMessage | Quote) -> Quote:
     if not isinstance(quote, ReceivedMessage):
         check_type("quote", quote, Quote)
         return quote

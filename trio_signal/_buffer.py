@@ -94,6 +94,8 @@ class MessageBuffer:
         # room for as many dead as live ones, clearing them out costs O(1) a message in the long run.
         self._capacity: Final = 2 * (max_size + restored)
         self._send, self._receive = trio.open_memory_channel[OutgoingMessage](self._capacity)
+        #: Through this, which holds nothing, who waits gets what comes; nothing is queued then.
+        self._hand, self._handed = trio.open_memory_channel[OutgoingMessage](0)
         #: How many are in the channel, live or dead.
         self._queued = 0
         #: What was taken out of it, before its conversation was free.
@@ -183,8 +185,17 @@ class MessageBuffer:
             ClientClosed: the buffer was closed, perhaps while waiting.
         """
         await trio.lowlevel.checkpoint()
-        if await self.admit(message):
+        if self._is_welcome(message):
+            self._take_in(message)
+        elif await self.admit(message):
             self.enter(message)
+
+    def hand_over(self, message: OutgoingMessage) -> bool:
+        """Accept a message if somebody waits to take just such a one; say whether it is so.
+
+        If not, nothing was done: see :meth:`put`. Not a checkpoint.
+        """
+        return not self._queued and self._is_welcome(message) and self._give(message)
 
     async def admit(self, message: OutgoingMessage) -> bool:
         """Promise a message its room, so that it can be written down before it is accepted.
@@ -223,22 +234,21 @@ class MessageBuffer:
         if self._closed:
             raise _closed()
         self.release(message)
-        if self._is_late(message):
-            return
-        # By policy "drop_oldest" only now: nothing is to be dropped for a message that then does not come.
-        while not self._fits(message) and self.overflow == "drop_oldest":
-            self._drop_oldest()
-        self._accept(message)
-        self._append(message)
+        if not self._is_late(message):
+            self._take_in(message)
 
     def release(self, message: OutgoingMessage) -> None:
         """Take the promise back."""
         self._promised -= 1
         self._promised_bytes -= message.size
-        self._notify()
+        if self._changed is not None:
+            self._notify()
 
     def restore(self, message: OutgoingMessage) -> None:
-        """Take in a message that an earlier process has accepted, whatever room there is."""
+        """Take in a message that an earlier process has accepted, whatever room there is.
+
+        Nobody waits for one yet.
+        """
         self._accept(message)
         self._append(message)
 
@@ -254,9 +264,9 @@ class MessageBuffer:
         while True:
             if (message := self.dequeue()) is not None:
                 return message
-            # The channel is empty, so this parks at once, or finds that it is closed. Whoever appends knows
-            # that we wait and counts the message as taken; it may still expire or be withdrawn before we run.
-            message = await self._receive.receive()
+            # This parks at once, or finds that the buffer is closed. Whoever gives us a message counts it as
+            # taken; it may still expire or be withdrawn before we run.
+            message = await self._handed.receive()
             if is_held(message):
                 return message
 
@@ -279,7 +289,7 @@ class MessageBuffer:
                 message = self.next_in_turn()
                 continue
             # As in take().
-            message = await self._receive.receive()
+            message = await self._handed.receive()
             if not is_held(message):
                 message = self.next_in_turn(message)
         return message  # noqa: ASYNC910  (as said)
@@ -298,9 +308,8 @@ class MessageBuffer:
             if is_waiting(message):
                 return self._taken(message)
             self._lanes.leave(conversation_of(message))
-        for _ in range(_MAX_AT_ONCE):
-            if (message := self._receive_or_none()) is None:
-                break
+        for _ in range(min(self._queued, _MAX_AT_ONCE)):
+            message = self._receive_next()
             if is_waiting(message) and self._lanes.occupy(conversation_of(message), message):
                 return self._taken(message)
         return None
@@ -309,6 +318,7 @@ class MessageBuffer:
         """Accept nothing more. What waits can still be taken. Idempotent."""
         self._closed = True
         self._send.close()
+        self._hand.close()
         self._notify()
 
     def drop_all(self, reason: DropReason) -> None:
@@ -364,7 +374,8 @@ class MessageBuffer:
             # The oldest make room for it, but what is on its way in must be bounded too.
             live, size = 0, 0
         else:
-            self._expire()
+            if self._deadlines:
+                self._expire()
             live, size = self._live, self._bytes
         return (
             live + self._promised < self.max_size
@@ -377,7 +388,8 @@ class MessageBuffer:
         return True
 
     def _fits(self, message: OutgoingMessage) -> bool:
-        self._expire()
+        if self._deadlines:
+            self._expire()
         return self._live < self.max_size and self._bytes + message.size <= self.max_bytes
 
     def _is_late(self, message: OutgoingMessage) -> bool:
@@ -402,6 +414,36 @@ class MessageBuffer:
         on_decided(message, self._decided)
         on_done(message, self._told)
 
+    def _take_in(self, message: OutgoingMessage) -> None:
+        """Accept a message that may come in: who waits has it then, or it goes to the end."""
+        if not self._queued and self._give(message):
+            return
+        # By policy "drop_oldest" only now: nothing is to be dropped for a message that then does not come.
+        while not self._fits(message) and self.overflow == "drop_oldest":
+            self._drop_oldest()
+        self._accept(message)
+        self._append(message)
+
+    def _give(self, message: OutgoingMessage) -> bool:
+        """Accept a message if somebody waits to take just such a one; say whether it is so.
+
+        Who waits has it now, though his task runs later. In between it must not count as being in the
+        buffer, or making room for the next one would look for it there in vain.
+        """
+        conversation = conversation_of(message) if self._takes_turns else None
+        if conversation is not None and not self._lanes.begin(conversation):
+            return False
+        try:
+            self._hand.send_nowait(message)
+        except trio.WouldBlock:
+            if conversation is not None:
+                self._lanes.leave(conversation)
+            return False
+        self._ledger.accepted += 1
+        on_done(message, self._told)
+        hold(message)
+        return True
+
     def _append(self, message: OutgoingMessage) -> None:
         enter_buffer(message)
         self._live += 1
@@ -410,20 +452,18 @@ class MessageBuffer:
             heapq.heappush(self._deadlines, (message.deadline, next(self._counter), message))
         if self._queued == self._capacity:
             self._clear_out()
-        if self._queued or not self._somebody_waits():
+        if not self._queued and self._takes_turns and self._somebody_waits():
+            # He waits for another conversation than this one, which is busy, and must get the next.
+            self._lanes.occupy(conversation_of(message), message)
+        else:
             self._queue(message)
-        elif not self._takes_turns or self._lanes.occupy(conversation_of(message), message):
-            # Who waits gets it now, though his task runs later. In between the message must not count as
-            # being in the buffer, or making room for the next one would look for it here in vain.
-            self._send.send_nowait(message)
-            self._taken(message)
 
     def _somebody_waits(self) -> bool:
-        return self._receive.statistics().tasks_waiting_receive > 0
+        return self._handed.statistics().tasks_waiting_receive > 0
 
     def _clear_out(self) -> None:
         """Take the dead messages out of a channel that is full of them, keeping the order."""
-        waiting = [m for m in iter(self._receive_or_none, None) if is_waiting(m)]
+        waiting = [m for m in (self._receive_next() for _ in range(self._queued)) if is_waiting(m)]
         for message in waiting:
             self._queue(message)
 
@@ -441,11 +481,10 @@ class MessageBuffer:
 
     def _take_oldest(self) -> OutgoingMessage | None:
         oldest = self._lanes.take_oldest()
-        return self._receive_or_none() if oldest is None else oldest
+        return self._receive_next() if oldest is None and self._queued else oldest
 
-    def _receive_or_none(self) -> OutgoingMessage | None:
-        if not self._queued:
-            return None
+    def _receive_next(self) -> OutgoingMessage:
+        """Take what is next in the channel, which is not empty."""
         self._queued -= 1
         return self._receive.receive_nowait()
 
@@ -457,7 +496,8 @@ class MessageBuffer:
     def _leave(self, message: OutgoingMessage) -> None:
         self._live -= 1
         self._bytes -= message.size
-        self._notify()
+        if self._changed is not None:
+            self._notify()
 
     def _decided(self, message: OutgoingMessage) -> None:
         if was_in_buffer(message):

@@ -14,7 +14,7 @@ from ._continuity import Cursor, cursor_at
 from ._envelopes import MessageKind
 from ._errors import ClientClosed, ConfigurationError, ObserverLagged, Reason
 from ._inbox import ChallengeRequired, Event, Inbox, MessageSettled
-from ._journal import Journal
+from ._journal import Book, Journal
 from ._outcomes import DropReason
 from ._outgoing import Delivery, OutgoingMessage, is_new
 from ._probe import Probe
@@ -66,6 +66,7 @@ class SignalClient(AccountOperations):
         self._buffer: Final = buffer
         self._inbox: Final = inbox
         self._journal: Final = journal
+        self._book: Final = journal.book
         self._wall: Final = wall
         self._status: Final = StateLog(ReconnectionManager(backoff, clock=trio.current_time))
         waits_for_evidence = settle_timeout if receives else 0.0
@@ -153,24 +154,47 @@ class SignalClient(AccountOperations):
     ) -> OutgoingMessage:
         """Accept anything that goes through the buffer. As :meth:`send_message`."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        prepared = await self._journal.prepare(content)
+        if self._book is not None:
+            return await self._accept_in_writing(
+                self._book, recipient, content, account=account, deadline=deadline, id=id
+            )
+        message = OutgoingMessage(
+            recipient, content, account=self.account_for(account), id=id, deadline=deadline
+        )
+        # Nothing after it is accepted: whoever is accepted first is told so first.
+        if not self._buffer.hand_over(message):
+            await self._buffer.put(message)
+        return message  # noqa: ASYNC910  (documented: no turn is given for what the send task has at once)
+
+    async def _accept_in_writing(
+        self,
+        book: Book,
+        recipient: str,
+        content: Content,
+        *,
+        account: str | None,
+        deadline: float,
+        id: str | None,  # noqa: A002  (the public name is fixed)
+    ) -> OutgoingMessage:
+        """Accept a message once it is written down, upon which it enters the buffer. A checkpoint."""
+        prepared = await book.prepare(content)
         is_written = False
         try:
             message = OutgoingMessage(
                 recipient, prepared, account=self.account_for(account), id=id, deadline=deadline
             )
             if await self._buffer.admit(message):
-                await self._write_down(message)
+                await self._write_down(book, message)
                 is_written = True
         finally:
             if not is_written:
-                self._journal.discard(prepared)
+                book.discard(prepared)
         return message
 
-    async def _write_down(self, message: OutgoingMessage) -> None:
+    async def _write_down(self, book: Book, message: OutgoingMessage) -> None:
         """Have a message that has room written down, upon which it enters the buffer."""
         try:
-            await self._journal.accept(message, self._buffer.enter)
+            await book.accept(message, self._buffer.enter)
         finally:
             if is_new(message):
                 self._buffer.release(message)

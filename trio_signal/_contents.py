@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeGuard, TypeVar
 
+import msgspec
+
 from ._attachments import OutgoingAttachment
 from ._checks import check_type
 from ._errors import ConfigurationError
@@ -137,8 +139,7 @@ class LinkPreview:
         return sum(len(word.encode()) for word in words) + len(self.image or b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """Something written, with all that goes with it.
 
     Attributes:
@@ -182,7 +183,8 @@ class Text:
             raise ConfigurationError("preview.url", "the text does not contain it, so no app shows it")
         if self.edits is not None:
             check_time("edits", self.edits)
-        self._check_mentions()
+        if self.mentions != ():
+            self._check_mentions()
 
     def _check_mentions(self) -> None:
         if len(self.mentions) > _MAX_MENTIONS:
@@ -200,6 +202,8 @@ class Text:
     @property
     def held(self) -> int:
         """How many bytes it keeps in memory while it waits."""
+        if self.quote is None and self.preview is None and not (self.attachments or self.mentions):
+            return len(self.text.encode())
         quoted = len(self.quote.text.encode()) if self.quote else 0
         preview = self.preview.held if self.preview else 0
         files = sum(attachment.held for attachment in self.attachments) if self.attachments else 0
@@ -256,6 +260,11 @@ class RemoteDelete:
 
 
 Content = Text | Reaction | RemoteDelete
+
+
+def with_files(text: Text, files: tuple[OutgoingAttachment, ...]) -> Text:
+    """Return a text with other files."""
+    return msgspec.structs.replace(text, attachments=files)
 
 
 def check_text(argument: str, text: object) -> str:

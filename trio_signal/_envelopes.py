@@ -92,6 +92,7 @@ _NAMES: Final = {kind: kind.value for kind in MessageKind}
 
 #: Looked up for every message, and in an enum that takes a while.
 _MESSAGE: Final = MessageKind.MESSAGE
+_MESSAGE_NAME: Final = _NAMES[_MESSAGE]
 
 
 class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -441,7 +442,10 @@ def duplicate_key(message: ReceivedMessage, /) -> tuple[str | int | bytes | None
     if group is None and (envelope.typing_message is not None or envelope.story_message is not None):
         group = message.group
     place = None if group is None else group.id
-    key = (message.account, sender, envelope.source_device, timestamp, _NAMES[_data_kind(data)], place)
+    kind = _data_kind(data)
+    # A member of an enum is hashed by a function in Python.
+    name = _MESSAGE_NAME if kind is _MESSAGE else _NAMES[kind]
+    key = (message.account, sender, envelope.source_device, timestamp, name, place)
     return key if len(message.raw) <= _LONG else _bounded(key)
 
 

@@ -37,11 +37,12 @@ whatever is forgotten to stay within the bounds counts as something that we did 
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from ._envelopes import ReceivedMessage, Undecodable, is_from_self
 from ._operations import (
@@ -57,7 +58,7 @@ from ._operations import (
     StartLink,
     SubmitRateLimitChallenge,
 )
-from ._recipients import is_group, is_recipient, is_username
+from ._people import People, Person, name_person
 
 #: For so long after a receipt another device's report of the same message may still come, in seconds.
 HEED: Final = 3.0
@@ -75,13 +76,9 @@ _OTHERS: Final = 5_000
 #: A window in which the clock was set by more than this, in milliseconds, is none.
 _MAX_STEP: Final = 1_000
 
-#: How many requests, times of messages and people are remembered.
+#: How many requests and times of messages are remembered.
 _MAX_ATTEMPTS: Final = 1_000
 _MAX_KNOWN: Final = 1_000
-_MAX_PEOPLE: Final = 1_000
-
-#: No number and no UUID is longer, in characters. What is longer is not remembered.
-_LONGEST_NAME: Final = 64
 
 #: A receipt for more messages is left alone, as is a window that receipts for more times fall into.
 _MAX_IN_RECEIPT: Final = 1_000
@@ -103,11 +100,8 @@ _QUIET: Final[frozenset[type]] = frozenset(
     }
 )
 
-#: What is known to name one person: number, UUID, or both. None: it may be anybody.
-Person: TypeAlias = frozenset[str]
 
-
-class Now(NamedTuple):
+class Now(msgspec.Struct, frozen=True, gc=False):
     """One reading of both clocks.
 
     Attributes:
@@ -123,13 +117,12 @@ class Now(NamedTuple):
         return abs(self.time - earlier.time - (self.moment - earlier.moment) * 1000)
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One request that may have sent something.
 
     Attributes:
         begun: when it began.
-        recipient: whom it is for; None where that may be anybody.
+        recipient: whom it is for; None where that may be several people.
         account: whose it is; None where all are one account's.
         message: what was to be sent, while that is open.
         receipts: for which times in its window receipts came, and at which moment the first did.
@@ -139,13 +132,18 @@ class Attempt:
     """
 
     begun: Now
-    recipient: Person | None
+    recipient: str | None
     account: str | None
     message: Hashable | None
-    receipts: dict[int, float]
+    receipts: dict[int, float] = {}
     ended: float = math.inf
     late: int = 0
     is_void: bool = False
+
+    @property
+    def person(self) -> Person | None:
+        """Who got it; None where that may be anybody. Worked out when it is asked for, which is seldom."""
+        return None if self.recipient is None else name_person(self.recipient) or None
 
     @property
     def until(self) -> float:
@@ -172,19 +170,24 @@ class Proof(NamedTuple):
 
 
 class Evidence:
-    """Remembers what was sent and what was heard, and says what that proves."""
+    """Remembers what was sent and what was heard, and says what that proves.
+
+    Attributes:
+        people: who may be whom, as far as is known.
+    """
 
     def __init__(self) -> None:
-        self._attempts: dict[Attempt, None] = {}
+        self._attempts: Final[dict[Attempt, None]] = {}
         #: None of those that nobody waits for explains nothing before that time; see _forget_what_is_over().
         self._all_count_until: float = math.inf
         #: Those at messages that are open.
-        self._open: dict[Hashable, list[Attempt]] = {}
-        self._known: dict[int, None] = {}
-        self._uuids: dict[str, str] = {}
-        #: By how much the gateway's clock may differ, as it was at that reading.
-        self._error: float = _UNMEASURED
-        self._measured: Now | None = None
+        self._open: Final[dict[Hashable, list[Attempt]]] = {}
+        self._known: Final[OrderedDict[int, None]] = OrderedDict()
+        self.people: Final = People()
+        #: When the first request began.
+        self._first: Now | None = None
+        #: The last answer that told a time: when its request began, that time, and when it came.
+        self._told: tuple[Now, int, Now] | None = None
         #: Up to when something may have been sent of which we were not told.
         self._missed: float = -math.inf
 
@@ -206,14 +209,18 @@ class Evidence:
             account: whose it is, on a gateway that serves several.
             message: what is to be proved if the answer is lost; None for what nobody waits for.
         """
-        self._measured = self._measured or now
+        if self._first is None:
+            self._first = now
         if now.time - _MAX_ERROR > self._all_count_until or len(self._attempts) >= _MAX_ATTEMPTS:
             self._forget_what_is_over(now)
-        person = None if recipient is None else name_person(recipient)
-        attempt = Attempt(now, person or None, account, message, {})
+        attempt = Attempt(now, recipient, account, message)
         self._attempts[attempt] = None
         if message is not None:
-            self._open.setdefault(message, []).append(attempt)
+            earlier = self._open.get(message)
+            if earlier is None:
+                self._open[message] = [attempt]
+            else:
+                earlier.append(attempt)
         return attempt
 
     def answered(self, attempt: Attempt, now: Now, timestamp: int = 0) -> None:
@@ -224,14 +231,14 @@ class Evidence:
             now: the present time.
             timestamp: when the message was sent, by the gateway's clock; 0 if the answer does not tell.
         """
-        self._set_aside(attempt)
         if timestamp:
-            del self._attempts[attempt]
+            self._told = attempt.begun, timestamp, now
             self._know(timestamp, now)
-            self._error = max(abs(timestamp - attempt.begun.time), abs(timestamp - now.time))
-            self._measured = now
+            self._end_waiting(attempt)
+            del self._attempts[attempt]
         else:
             attempt.ended = now.time
+            self._end_waiting(attempt)
             self._note_end(attempt)
 
     def lost(self, attempt: Attempt, now: Now) -> None:
@@ -244,7 +251,8 @@ class Evidence:
     def close(self, message: Hashable) -> None:
         """Note that a message has its outcome. What was lost of it still explains what comes."""
         for attempt in [*self._open.get(message, ())]:
-            self._set_aside(attempt)
+            self._end_waiting(attempt)
+            self._note_end(attempt)
 
     # --- what we hear ---
 
@@ -264,7 +272,7 @@ class Evidence:
             or is_from_self(event)
         ):
             return False
-        self._learn(event)
+        self.people.learn(event.envelope.source_number, event.envelope.source_uuid)
         return True
 
     def hear(self, event: ReceivedMessage | Undecodable, now: Now) -> bool:
@@ -273,7 +281,7 @@ class Evidence:
             # It may have been another device's report.
             self.missed(now.time)
             return True
-        self._learn(event)
+        self.people.learn(event.envelope.source_number, event.envelope.source_uuid)
         if event.from_self:
             # The report of what another device sent, or the thing itself.
             for timestamp in (event.envelope.timestamp, event.timestamp):
@@ -310,20 +318,21 @@ class Evidence:
     def _is_explained(self, timestamp: int, attempt: Attempt, margin: float) -> bool:
         """Say whether anything but one message may have been sent to its recipient at that time."""
         return any(
-            other.covers(timestamp, margin) and self._may_be(attempt.recipient, other.recipient)
+            other.covers(timestamp, margin) and self.people.may_be(attempt.person, other.person)
             for other in self._attempts
             # Another attempt at the same message proves as much.
             if other is not attempt and (other.message is None or other.message != attempt.message)
         )
 
-    def _set_aside(self, attempt: Attempt) -> None:
+    def _end_waiting(self, attempt: Attempt) -> None:
         """Note that nobody waits for a proof of it any more."""
         message, attempt.message = attempt.message, None
-        if message is not None:
-            self._open[message].remove(attempt)
-            if not self._open[message]:
-                del self._open[message]
-            self._note_end(attempt)
+        if message is None:
+            return
+        attempts = self._open[message]
+        attempts.remove(attempt)
+        if not attempts:
+            del self._open[message]
 
     def _note_end(self, attempt: Attempt) -> None:
         """Note until when a request explains anything, if it has ended and nobody waits for a proof of it."""
@@ -332,26 +341,34 @@ class Evidence:
 
     def _margin(self, now: Now) -> float:
         """Return by how many milliseconds the gateway's clock may differ from ours."""
-        return self._error + (now.drift(self._measured) if self._measured else 0)
+        if self._told is None:
+            return _UNMEASURED + (0 if self._first is None else now.drift(self._first))
+        begun, timestamp, came = self._told
+        return max(abs(timestamp - begun.time), abs(timestamp - came.time)) + now.drift(came)
 
     def _take_receipt(self, event: ReceivedMessage, now: Now) -> bool:
         receipt = event.receipt
         if receipt is None or not (receipt.is_delivery or receipt.is_read or receipt.is_viewed):
             return False
         timestamps = receipt.timestamps or ()
-        if len(timestamps) > _MAX_IN_RECEIPT or not self._open:
+        if len(timestamps) > _MAX_IN_RECEIPT:
             return False
-        sender = self._all_names(_sender_of(event))
+        newest = max(timestamps, default=0)
+        # Nearly all receipts are for what was answered before any of this began.
+        attempts = [each for each in chain.from_iterable(self._open.values()) if each.begun.time <= newest]
+        if not attempts:
+            return False
+        sender = self.people.all_names(_sender_of(event))
         found = False
-        for attempt in chain.from_iterable(self._open.values()):
-            is_its_account = attempt.account in (None, event.account)
-            if is_its_account and attempt.recipient is not None and attempt.recipient & sender:
+        for attempt in attempts:
+            person, is_its_account = attempt.person, attempt.account in (None, event.account)
+            if is_its_account and person is not None and person & sender:
                 found |= self._file(attempt, timestamps, now)
         return found
 
     def _may_be_ours(self, event: ReceivedMessage) -> bool:
         """Say whether another device of the account may have sent it."""
-        return self._may_be(name_person(event.account), _sender_of(event))
+        return self.people.may_be(name_person(event.account), _sender_of(event))
 
     def _file(self, attempt: Attempt, timestamps: tuple[int, ...], now: Now) -> bool:
         """File a receipt from its recipient under a request; say whether it fits."""
@@ -369,38 +386,8 @@ class Evidence:
         """Remember the time of a message that is no secret."""
         self._known[timestamp] = None
         if len(self._known) > _MAX_KNOWN:
-            oldest = next(iter(self._known))
-            del self._known[oldest]
+            oldest, _ = self._known.popitem(last=False)
             self.missed(min(oldest, now.time))
-
-    def _learn(self, event: ReceivedMessage) -> None:
-        """Remember which number belongs to which UUID."""
-        number, uuid = event.envelope.source_number, event.envelope.source_uuid
-        if number is None or uuid is None:
-            return
-        known = self._uuids.get(number)
-        # signal-cli writes them in lower case: then nothing has to be copied.
-        if known == uuid or known == uuid.lower():
-            return
-        if len(number) > _LONGEST_NAME or len(uuid) > _LONGEST_NAME:
-            return
-        self._uuids.pop(number, None)
-        self._uuids[number] = uuid.lower()
-        if len(self._uuids) > _MAX_PEOPLE:
-            del self._uuids[next(iter(self._uuids))]
-
-    def _all_names(self, person: Person) -> Person:
-        """Add the other name of a person of whom one is known."""
-        uuids = {self._uuids[name] for name in person if name in self._uuids}
-        numbers = {number for number, uuid in self._uuids.items() if uuid in person}
-        return person | uuids | numbers
-
-    def _may_be(self, one: Person | None, other: Person | None) -> bool:
-        """Say whether these may be the same person: they are not where both are named alike and differ."""
-        if one is None or other is None:
-            return True
-        one, other = self._all_names(one), self._all_names(other)
-        return bool(one & other) or not ({*map(_kind_of, one)} & {*map(_kind_of, other)})
 
     def _forget_what_is_over(self, now: Now) -> None:
         """Forget the requests that can explain no receipt in which anybody is interested."""
@@ -428,18 +415,6 @@ def can_prove(recipient: str) -> bool:
     return bool(name_person(recipient))
 
 
-def name_person(*names: str | None) -> Person:
-    """Return what of these names a person: numbers and UUIDs; empty for a group or a username."""
-    return _name_person(*(name for name in names if name is not None and len(name) <= _LONGEST_NAME))
-
-
-@lru_cache(maxsize=_MAX_PEOPLE)
-def _name_person(*names: str) -> Person:
-    return frozenset(
-        name.lower() for name in names if is_recipient(name) and not is_group(name) and not is_username(name)
-    )
-
-
 def may_send(operation: Operation[Any]) -> bool:
     """Say whether an operation may send something to somebody that is confirmed like a message."""
     return type(operation) not in _QUIET
@@ -448,8 +423,3 @@ def may_send(operation: Operation[Any]) -> bool:
 def _sender_of(event: ReceivedMessage) -> Person:
     envelope = event.envelope
     return name_person(envelope.source_number, envelope.source_uuid, envelope.source)
-
-
-def _kind_of(name: str) -> str:
-    """Return what sort of name it is: two of one sort can be compared."""
-    return "number" if name.startswith("+") else name.partition(":")[0] if ":" in name else "uuid"

@@ -10,12 +10,13 @@ import select
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Final, NamedTuple, Self, cast
+from typing import Final, Self, cast
 
+import msgspec
 import trio
 
 from ._errors import AnswerError, LinkLost, Reason
-from ._http_answers import AnswerReader, BadAnswer, Headers
+from ._http_answers import AnswerReader, BadAnswer, Headers, KnownHead
 
 #: An idle connection older than this is not reused, in seconds: signal-cli's daemon closes its own after 30
 #: (measured on 0.13.19), proxies theirs after 60 to 180, and a request that crosses such an end on its way is
@@ -51,7 +52,7 @@ class Misstated(Unanswered):
     """A request's body is not as long as its head says: the gateway acts on nothing less."""
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """A request, ready to be written.
 
     Attributes:
@@ -71,7 +72,7 @@ class Request(NamedTuple):
         return "<Request>"
 
 
-class WholeAnswer(NamedTuple):
+class WholeAnswer(msgspec.Struct, frozen=True):
     """An answer that has been read to its end."""
 
     status: int
@@ -112,21 +113,25 @@ class Connections:
             AnswerError: so it has, and the answer is over ``max_answer``.
         """
         self._check_open()
-        generation = self._generation
-        connection = await self._connection(dial_limit)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        idle, generation = self._idle, self._generation
+        # The oldest stands at the bottom and may never be taken again.
+        if idle and not idle[0].is_old() and idle[-1].is_quiet():
+            connection = idle.pop()
+        else:
+            connection = await self._connection(dial_limit)
         is_kept = False
         try:
             # It may have been closed while a connection was made.
             self._check_open()
             answer = await connection.exchange(request, max_answer)
-            is_kept = connection.may_go_on and generation == self._generation
-            is_kept = is_kept and len(self._idle) < self._most_idle
+            is_kept = connection.may_go_on and generation == self._generation and len(idle) < self._most_idle
         finally:
             if not is_kept:
                 await trio.aclose_forcefully(connection.stream)
         if is_kept:
             connection.idle_since = trio.current_time()
-            self._idle.append(connection)
+            idle.append(connection)
         return answer
 
     async def renew(self) -> None:
@@ -146,8 +151,7 @@ class Connections:
             raise LinkLost("the client has been closed")
 
     async def _connection(self, limit: float) -> "_Connection":
-        await trio.lowlevel.checkpoint_if_cancelled()
-        # The oldest stands at the bottom and may never be taken again.
+        """Return one that may be used, closing what may not. A checkpoint, unless one is there at once."""
         while self._idle and self._idle[0].is_old():  # noqa: ASYNC913  (dialling is a checkpoint)
             await trio.aclose_forcefully(self._idle.pop(0).stream)
         while self._idle:  # noqa: ASYNC913  (and so is what is done with a connection)
@@ -188,6 +192,7 @@ class _Connection:
         self.stream: Final = stream
         self.idle_since = trio.current_time()
         self.may_go_on = False
+        self._known: KnownHead | None = None
         self._socket: Final = stream.socket if isinstance(stream, trio.SocketStream) and _IS_FILE else None
         if self._socket is not None:
             self._ear: Final = select.poll()
@@ -196,6 +201,10 @@ class _Connection:
     def is_old(self) -> bool:
         """Say whether a connection has been idle for too long."""
         return trio.current_time() - self.idle_since > _KEEP_IDLE
+
+    def is_quiet(self) -> bool:
+        """Say whether nothing has come on an idle connection, where that is known at once."""
+        return self._socket is not None and not self._ear.poll(0)
 
     async def is_silent(self) -> bool:
         """Say whether nothing has come on an idle connection, if only its end. A checkpoint only to find out.
@@ -219,35 +228,44 @@ class _Connection:
     async def exchange(self, request: Request, max_answer: int) -> WholeAnswer:
         """Send a request and read the whole answer. A checkpoint."""
         self.may_go_on = False
-        is_taken = await self._send(request)
+        rest = self._write(request)
+        is_taken = rest is None or await send_request(self.stream, rest)
+        data = await self._receive()
+        known = self._known
+        # Nearly every answer to a send comes at once, with the head of the one before.
+        if known is not None and not request.is_head:
+            body = known.body_in(data)
+            if body is not None and len(body) <= max_answer:
+                self.may_go_on = is_taken
+                return WholeAnswer(known.status, known.raw, body)
         reader = AnswerReader(to_head=request.is_head)
-        size = 0
-        pieces: list[bytes] = []
-        while not reader.is_whole:  # noqa: ASYNC913  (nothing is whole before something was read)
-            piece = _fed(reader, await self._receive())
+        size, pieces = 0, list[bytes]()
+        while True:
+            piece = _fed(reader, data)
             _check(reader)
             size += len(piece)
             if size > max_answer:
                 raise AnswerError(f"the gateway's answer is over {max_answer} bytes", status=reader.status)
             if piece:
                 pieces.append(piece)
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if reader.is_whole:
+                break
+            data = await self._receive()
+        self._known = reader.known_head
         self.may_go_on = is_taken and not reader.is_last
-        return WholeAnswer(reader.status, reader.raw, body)
+        return WholeAnswer(reader.status, reader.raw, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
-    async def _send(self, request: Request) -> bool:
-        """Send it all; return False as :func:`send_request`. Not a checkpoint if it goes out at once."""
+    def _write(self, request: Request) -> Request | None:
+        """Write what a plain socket takes at once; return what is left."""
         if self._socket is None or not isinstance(request.body, bytes):
-            return await send_request(self.stream, request)
+            return request
         data = request.head + request.body
         try:
             written = os.write(self._socket.fileno(), data)
         except OSError:
             # The stream tells what it was, or waits.
             written = 0
-        if written == len(data):
-            return True  # noqa: ASYNC910  (as said)
-        return await send_request(self.stream, Request(data[written:]))
+        return None if written == len(data) else Request(data[written:])
 
     async def _receive(self) -> bytes:
         """Return what comes next; nothing at the end. A checkpoint; cancelling loses nothing.

@@ -124,15 +124,25 @@ class Inbox:
         self._position = position
         self._bytes = 0
         self._overflowed = 0
-        self._lot = trio.lowlevel.ParkingLot()
-        #: False where certainly nobody waits in it, which is asked for every message.
-        self._has_waiters = False
+        #: The tasks that wait for an item, oldest first. A parking lot does the same at five times the cost.
+        self._waiters: Final[dict[trio.lowlevel.Task, None]] = {}
         self._left_in_turn = 0
         self._closed = False
 
     def put(self, items: Iterable[Event], *, time: int) -> None:
         """Add what came at ``time`` (milliseconds since the epoch). Never waits, never fails."""
+        entries, reached = self._entries, self._reached
+        most, max_bytes = self._max_items, self._max_bytes
         for item in items:
+            # As add(), laid out for what nearly everything is that comes.
+            if type(item) is ReceivedMessage:
+                size = _OVERHEAD + len(item.raw)
+                if len(entries) < most and self._bytes + size <= max_bytes:
+                    entries.append((item, size, time, reached))
+                    self._bytes += size
+                    if self._waiters:
+                        self._wake_one()
+                    continue
             self.add(item, time=time)
 
     def add(self, item: Event, *, time: int, position: Position | None = None) -> None:
@@ -157,8 +167,7 @@ class Inbox:
         if has_room or not entries or self._must_be_told(item):
             entries.append((item, size, since, self._reached))
             self._bytes += size
-            if self._has_waiters:
-                self._unpark()
+            self._wake_one()
         else:
             self._fold(item, time, before, position)
 
@@ -196,8 +205,7 @@ class Inbox:
             if self._closed:
                 raise trio.EndOfChannel
             # This is a turn of the others as well, so no checkpoint goes before it.
-            self._has_waiters = True
-            await self._lot.park()
+            await self._wait()
             self._left_in_turn = 0
         # Others may go on with a turn that is not used up.
         self._left_in_turn = (self._left_in_turn or min(len(self._entries), _ITEMS_PER_TURN)) - 1
@@ -255,7 +263,8 @@ class Inbox:
     def close(self) -> None:
         """Let whoever takes finish: what is there can still be taken. Idempotent."""
         self._closed = True
-        self._lot.unpark_all()
+        while self._waiters:
+            self._wake_one()
 
     @property
     def oldest(self) -> int | None:
@@ -297,11 +306,25 @@ class Inbox:
     def _wake(self) -> None:
         """Wake a task for what waits: whoever was woken when it came may have found no room to take it."""
         if self._entries and self._taken is not None and self._taken.has_room:
-            self._unpark()
+            self._wake_one()
 
-    def _unpark(self) -> None:
-        self._lot.unpark()
-        self._has_waiters = bool(self._lot)
+    def _wake_one(self) -> None:
+        """Wake the task that waits longest, if one does."""
+        for task in self._waiters:
+            del self._waiters[task]
+            trio.lowlevel.reschedule(task)
+            return
+
+    async def _wait(self) -> None:
+        """Wait until this task is woken for what has come. A checkpoint; cancelling is safe."""
+        task, waiters = trio.lowlevel.current_task(), self._waiters
+        waiters[task] = None
+
+        def stop_waiting(_: object) -> trio.lowlevel.Abort:
+            waiters.pop(task, None)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(stop_waiting)
 
     def _fold(self, item: Event, time: int, before: Position | None, position: Position | None) -> None:
         if isinstance(item, ChallengeRequired):
@@ -316,7 +339,7 @@ class Inbox:
         else:
             self._entries.append((lost, _OVERHEAD, lost.since, self._reached))
             self._bytes += _OVERHEAD
-            self._unpark()
+            self._wake_one()
 
 
 def _as_overflow(item: Event, time: int, before: Position | None, position: Position | None) -> Gap:

@@ -7,7 +7,7 @@ store on disk (:mod:`trio_signal.store`) stands in its place without a change to
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -36,35 +36,8 @@ class Restored:
     attempts: int
 
 
-class Journal(Protocol):
-    """What the client writes down as it goes."""
-
-    @property
-    def keeper(self) -> "Keeper | None":
-        """The writer of the store, for a hub on top of the client; None without a store."""
-        ...
-
-    @property
-    def survives(self) -> bool:
-        """Whether another process goes on where this one ends."""
-        ...
-
-    @property
-    def waiting(self) -> int:
-        """How many messages :meth:`restore` gives at most."""
-        ...
-
-    def restore(self, report: Callable[[MessageSettled], None]) -> Sequence[Restored]:
-        """Hand over what an earlier process has left. Once, before anything else.
-
-        Args:
-            report: called with each outcome that nobody has heard of for certain: of what was settled
-                before, now; of what is handed over, when it is settled.
-
-        Returns:
-            The messages that wait for this process, in the order of acceptance.
-        """
-        ...
+class Book(Protocol):
+    """What accepted messages are written down in."""
 
     async def prepare(self, content: Content) -> Content:
         """Return the content as it is to be written down. Cancelling is safe; a checkpoint if it takes time.
@@ -95,6 +68,42 @@ class Journal(Protocol):
         """
         ...
 
+
+class Journal(Protocol):
+    """What the client writes down as it goes."""
+
+    @property
+    def keeper(self) -> "Keeper | None":
+        """The writer of the store, for a hub on top of the client; None without a store."""
+        ...
+
+    @property
+    def survives(self) -> bool:
+        """Whether another process goes on where this one ends."""
+        ...
+
+    @property
+    def book(self) -> "Book | None":
+        """Where accepted messages are written down; None where the buffer holds them and that is all."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many messages :meth:`restore` gives at most."""
+        ...
+
+    def restore(self, report: Callable[[MessageSettled], None]) -> Sequence[Restored]:
+        """Hand over what an earlier process has left. Once, before anything else.
+
+        Args:
+            report: called with each outcome that nobody has heard of for certain: of what was settled
+                before, now; of what is handed over, when it is settled.
+
+        Returns:
+            The messages that wait for this process, in the order of acceptance.
+        """
+        ...
+
     async def begin(self, message: OutgoingMessage) -> None:
         """Write down that it may leave from now on. A checkpoint if that takes time.
 
@@ -107,7 +116,7 @@ class Journal(Protocol):
         """Write down that nothing of it has left after all, and it waits for another attempt."""
         ...
 
-    def is_new(self, key: Hashable) -> bool:
+    def is_new(self, key: Hashable, /) -> bool:
         """Remember a received message's key; say whether it was unknown until now."""
         ...
 
@@ -145,39 +154,24 @@ class MemoryJournal:
     """A journal that ends with the process."""
 
     keeper = None
+    book = None
     survives = False
     waiting = 0
 
     def __init__(self, cursor: Cursor | None = None) -> None:
         self._cursor = cursor
-        self._duplicates = DuplicateFilter()
+        #: See :meth:`Journal.is_new`. The filter's own, since it is asked for each message that comes.
+        self.is_new: Final[Callable[[Hashable], bool]] = DuplicateFilter().is_new
 
     def restore(self, report: Callable[[MessageSettled], None]) -> Sequence[Restored]:  # noqa: ARG002
         """See :meth:`Journal.restore`. There is nothing."""
         return ()
-
-    async def prepare(self, content: Content) -> Content:
-        """See :meth:`Journal.prepare`. It stays as it is."""
-        return content  # noqa: ASYNC910  (as said)
-
-    def discard(self, content: Content) -> None:
-        """See :meth:`Journal.discard`."""
-
-    async def accept(self, message: OutgoingMessage, enter: Callable[[OutgoingMessage], None]) -> None:
-        """See :meth:`Journal.accept`. The buffer holds the message, so there is nothing to write."""
-        await trio.lowlevel.checkpoint()
-        # Nothing after it: whoever is accepted first is told so first.
-        enter(message)
 
     async def begin(self, message: OutgoingMessage) -> None:
         """See :meth:`Journal.begin`. Whoever ends with the message need not know."""
 
     def unsent(self, message: OutgoingMessage) -> None:
         """See :meth:`Journal.unsent`."""
-
-    def is_new(self, key: Hashable) -> bool:
-        """See :meth:`Journal.is_new`."""
-        return self._duplicates.is_new(key)
 
     def done_with(self, event: Event) -> None:
         """See :meth:`Journal.done_with`."""

@@ -18,24 +18,33 @@ class Lanes(Generic[T]):
     """Keeps the order inside each conversation while several are written to at once. All in O(1)."""
 
     def __init__(self) -> None:
-        #: The busy conversations, and those that have just become free with something aside.
-        self._lanes: dict[Hashable, _Lane[T]] = {}
+        #: The busy conversations, and those that have just become free with something aside. None: nothing
+        #: was ever aside.
+        self._lanes: dict[Hashable, _Lane[T] | None] = {}
         self._free: deque[Hashable] = deque()
-        #: All that is aside, oldest first, and of which conversation it is.
-        self._aside: OrderedDict[T, Hashable] = OrderedDict()
+        #: All that is aside, oldest first, and in which lane it is.
+        self._aside: OrderedDict[T, _Lane[T]] = OrderedDict()
 
     def __len__(self) -> int:
         """Count what is aside."""
         return len(self._aside)
 
+    def begin(self, conversation: Hashable) -> bool:
+        """Make a conversation busy if it is not; say whether it was free."""
+        if conversation in self._lanes:
+            return False
+        self._lanes[conversation] = None
+        return True
+
     def occupy(self, conversation: Hashable, item: T) -> bool:
         """Make a conversation busy with an item, or put the item aside if it is; say which."""
-        lane = self._lanes.get(conversation)
-        if lane is None:
-            self._lanes[conversation] = OrderedDict()
+        if self.begin(conversation):
             return True
+        lane = self._lanes[conversation]
+        if lane is None:
+            lane = self._lanes[conversation] = OrderedDict()
         lane[item] = None
-        self._aside[item] = conversation
+        self._aside[item] = lane
         return False
 
     def leave(self, conversation: Hashable) -> None:
@@ -66,4 +75,4 @@ class Lanes(Generic[T]):
     def forget(self, item: T) -> None:
         """Take out an item if it is aside."""
         if item in self._aside:
-            del self._lanes[self._aside.pop(item)][item]
+            del self._aside.pop(item)[item]

@@ -20,7 +20,9 @@ A violation is the end of the stream for trio-websocket. What it was stands in :
 and whoever owns the connection tells the other side.
 """
 
+import os
 import re
+import sys
 from typing import Final
 
 import trio
@@ -32,6 +34,9 @@ MAX_HANDSHAKE: Final = 128 * 1024
 
 #: How much is read at once, in bytes: larger reads cost less for each message.
 READ: Final = 64 * 1024
+
+#: Where a socket is a file, which :func:`os.read` reads.
+_IS_FILE: Final = sys.platform != "win32"
 
 #: How many messages are given at once: more of what a gateway sends are not in one read, but tens of
 #: thousands of empty ones are, and nobody else would have a turn while these are looked at.
@@ -66,6 +71,8 @@ class LinkStream(trio.abc.Stream):
 
     def __init__(self, stream: trio.abc.Stream, max_message_size: int) -> None:
         self._stream: Final = stream
+        #: What is read directly: a plain socket has nothing that it keeps back.
+        self._socket: Final = stream.socket if isinstance(stream, trio.SocketStream) and _IS_FILE else None
         self._splitter: Final = FrameSplitter(max_message_size)
         self.bytes_received = 0
         self.last_received = trio.current_time()
@@ -106,8 +113,11 @@ class LinkStream(trio.abc.Stream):
         finally:
             if not self._messages:
                 self.stop_drawing()
-        messages, self._messages = self._messages[:_AT_ONCE], self._messages[_AT_ONCE:]
-        if not messages:
+        messages = self._messages
+        self._messages = messages[_AT_ONCE:]
+        if len(messages) > _AT_ONCE:
+            del messages[_AT_ONCE:]
+        elif not messages:
             await trio.lowlevel.checkpoint()
         return messages  # noqa: ASYNC910  (where there were some already, it has passed one above)
 
@@ -164,15 +174,43 @@ class LinkStream(trio.abc.Stream):
         """Read once and put what came where it belongs. A checkpoint; cancelling is safe."""
         self._is_reading = True
         try:
-            self._take_note(await self._stream.receive_some(max_bytes))
+            if self._socket is None or max_bytes is None:
+                data = await self._stream.receive_some(max_bytes)
+            else:
+                data = await self._read_socket(self._socket, max_bytes)
+            self._take_note(data)
         except Exception as error:  # noqa: BLE001  (raised to trio-websocket, which ends the connection)
             self._error = error
             self.ended.set()
         finally:
             self._is_reading = False
-            self._drawers.unpark_all()
-            if self._passing or self.ended.is_set() or not self._is_drawn:
+            if self._drawers:
+                self._drawers.unpark_all()
+            if self._passing or not self._is_drawn or self.ended.is_set():
                 self._readers.unpark_all()
+
+    async def _read_socket(self, socket: trio.socket.SocketType, max_bytes: int) -> bytes | bytearray:
+        """Read once, as :meth:`trio.SocketStream.receive_some`, but wait first: mostly nothing is there yet.
+
+        A checkpoint; cancelling is safe.
+
+        Raises:
+            ClosedResourceError: it was closed.
+            BrokenResourceError: the connection broke.
+        """
+        if socket.fileno() < 0:
+            return await self._stream.receive_some(max_bytes)
+        await trio.lowlevel.wait_readable(socket)
+        try:
+            # It may have been closed since it became readable: its number is that of another file then.
+            return os.read(socket.fileno(), max_bytes)
+        except BlockingIOError:
+            # It was readable for nothing, as sockets may be.
+            return await self._stream.receive_some(max_bytes)
+        except OSError as error:
+            if socket.fileno() < 0:
+                raise trio.ClosedResourceError("this socket was closed") from None
+            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
     def _take_note(self, data: bytes | bytearray) -> None:
         if not data:
@@ -187,9 +225,10 @@ class LinkStream(trio.abc.Stream):
             self._read_head(bytes(data))
 
     def _cut(self, data: bytes) -> None:
-        self._messages += self._splitter.feed(data)
-        self._passing += self._splitter.take_control()
-        if self._splitter.violation is not None:
+        splitter = self._splitter
+        self._messages += splitter.feed(data)
+        self._passing += splitter.take_control()
+        if splitter.violation is not None:
             self.ended.set()
 
     def _read_head(self, data: bytes) -> None:

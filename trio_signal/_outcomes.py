@@ -4,6 +4,8 @@ import enum
 from collections import Counter
 from dataclasses import dataclass, field
 
+import msgspec
+
 from ._errors import Certainty, FailedRecipient, GatewayError, SignalError
 
 
@@ -16,8 +18,7 @@ class DropReason(enum.StrEnum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """The gateway has handed the message to Signal.
 
     Attributes:
@@ -30,15 +31,13 @@ class Sent:
     failed: tuple[FailedRecipient, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(msgspec.Struct, frozen=True):
     """The message was given up; nothing of it has left."""
 
     reason: DropReason
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The message was attempted and did not succeed.
 
     Attributes:

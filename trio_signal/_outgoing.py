@@ -60,6 +60,15 @@ class _Phase(enum.Enum):
     KEPT = enum.auto()
 
 
+# An attribute of an Enum costs ten times as much, and each message needs a dozen.
+_NEW: Final = _Phase.NEW
+_WAITING: Final = _Phase.WAITING
+_HELD: Final = _Phase.HELD
+_WRITING: Final = _Phase.WRITING
+_DONE: Final = _Phase.DONE
+_KEPT: Final = _Phase.KEPT
+
+
 @final
 class OutgoingMessage:
     """A message that was accepted, and what became of it.
@@ -108,20 +117,24 @@ class OutgoingMessage:
         self.recipient: Final = check_recipient(recipient)
         self.content: Final[Content] = content if isinstance(content, Content) else Text(content)
         self.account: Final = account
-        check_type("id", id, str)
-        self.id: Final = os.urandom(16).hex() if id is None else id
-        self.deadline: Final = _check_deadline(deadline)
+        if id is None:
+            id = os.urandom(16).hex()  # noqa: A001
+        else:
+            check_type("id", id, str)
+        self.id: Final = id
+        # Nearly every message has none, and then it is this very object.
+        self.deadline: Final = math.inf if deadline is math.inf else _check_deadline(deadline)
         self.size: Final = _OVERHEAD + self.content.held
         self._clock: Final = clock
-        self._phase = _Phase.NEW
+        self._phase = _NEW
         self._outcome: Outcome | None = None
         self._doubt: Failed | None = None
         self._doubts = 0
         #: Made by whoever waits, since hardly anybody does when most of the news comes.
         self._news: trio.Event | None = None
         self._is_told = False
-        self._on_decided: list[Callable[[OutgoingMessage], None]] = []
-        self._on_done: list[Callable[[OutgoingMessage, Outcome], None]] = []
+        self._on_decided: tuple[Callable[[OutgoingMessage], None], ...] = ()
+        self._on_done: tuple[Callable[[OutgoingMessage, Outcome], None], ...] = ()
         self._keep: Callable[[OutgoingMessage, Outcome], None] | None = None
         self._on_seen: Callable[[], None] | None = None
 
@@ -157,32 +170,28 @@ class OutgoingMessage:
             SendFailed: it was attempted; ``certainty`` says whether it may have arrived.
             ClientClosed: the client was closed; its store keeps the message, and the next process sends it.
         """
-        if self._is_told or self._phase is _Phase.KEPT or is_past_deadline(self):
+        if self._is_told or self._phase is _KEPT or is_past_deadline(self):
             # Whoever is cancelled here has not seen the outcome.
             await trio.lowlevel.checkpoint()
         while (outcome := self.outcome) is None:
-            if self._phase is _Phase.KEPT:
+            if self._phase is _KEPT:
                 raise ClientClosed(
                     "the client was closed; the message is kept, and the next process sends it"
                 )
-            await self._changed()
+            news = self._news
+            if news is None:
+                news = self._news = trio.Event()
+            # While it is written, or not accepted yet, the deadline has no say; news comes when that ends.
+            if self.deadline == math.inf or (self._phase is not _WAITING and self._phase is not _HELD):
+                await news.wait()
+            else:
+                with trio.move_on_at(self.deadline):
+                    await news.wait()
+        if isinstance(outcome, Sent):
+            return outcome  # noqa: ASYNC910  (an outcome that is not there yet is waited for)
         if isinstance(outcome, Dropped):
             raise MessageDropped(outcome.reason)
-        if isinstance(outcome, Failed):
-            raise SendFailed(outcome.error, outcome.certainty) from outcome.error
-        return outcome  # noqa: ASYNC910  (an outcome that is not there yet is waited for)
-
-    async def _changed(self) -> None:
-        """Wait for news, or for the deadline. A checkpoint; cancelling is safe."""
-        if self._news is None:
-            self._news = trio.Event()
-        news = self._news
-        # While it is written, or not accepted yet, the deadline has no say; news comes when that ends.
-        if self.deadline == math.inf or self._phase not in (_Phase.WAITING, _Phase.HELD):
-            await news.wait()
-            return
-        with trio.move_on_at(self.deadline):
-            await news.wait()
+        raise SendFailed(outcome.error, outcome.certainty) from outcome.error
 
     def withdraw(self) -> bool:
         """Take the message back, unless it is being sent right now or has an outcome.
@@ -210,12 +219,13 @@ def _check_deadline(deadline: object) -> float:
 
 def is_new(message: OutgoingMessage) -> bool:
     """Say whether no buffer has had it yet."""
-    return message._phase is _Phase.NEW and message._outcome is None
+    return message._phase is _NEW and message._outcome is None
 
 
 def is_decided(message: OutgoingMessage) -> bool:
     """Say whether it has its outcome, told or not, expiring it first if its time has come."""
-    expire(message)
+    if message.deadline != math.inf:
+        expire(message)
     return message._outcome is not None
 
 
@@ -230,28 +240,30 @@ def conversation_of(message: OutgoingMessage) -> Hashable:
 
 def enter_buffer(message: OutgoingMessage) -> None:
     """Move from NEW to WAITING."""
-    message._phase = _Phase.WAITING
-    _deadline_changed(message)
+    message._phase = _WAITING
+    if message.deadline != math.inf:
+        # It has a say from now on.
+        _wake(message)
 
 
 def is_waiting(message: OutgoingMessage) -> bool:
     """Say whether the message is live in a buffer, expiring it first if its time has come."""
-    return not is_decided(message) and message._phase is _Phase.WAITING
+    return not is_decided(message) and message._phase is _WAITING
 
 
 def is_held(message: OutgoingMessage) -> bool:
     """Say whether the message is live and between attempts, expiring it first if its time has come."""
-    return not is_decided(message) and message._phase is _Phase.HELD
+    return not is_decided(message) and message._phase is _HELD
 
 
 def on_decided(message: OutgoingMessage, callback: Callable[[OutgoingMessage], None]) -> None:
     """Call back, synchronously and in the order of asking, when the message's outcome is decided."""
-    message._on_decided.append(callback)
+    message._on_decided += (callback,)
 
 
 def on_done(message: OutgoingMessage, callback: Callable[[OutgoingMessage, Outcome], None]) -> None:
     """Call back, synchronously and in the order of asking, when the message's outcome is told."""
-    message._on_done.append(callback)
+    message._on_done += (callback,)
 
 
 def keep_outcome(message: OutgoingMessage, keep: Callable[[OutgoingMessage, Outcome], None]) -> None:
@@ -263,10 +275,13 @@ def hold(message: OutgoingMessage, doubt: Failed | None = None) -> None:
     """Move to HELD: taken from the buffer, or to be tried again after ``doubt``."""
     if message._outcome is not None:
         raise AssertionError(f"{message} is done and must not be tried again")
-    message._phase = _Phase.HELD
-    message._doubt = doubt or message._doubt
-    message._doubts += doubt is not None
-    _deadline_changed(message)
+    message._phase = _HELD
+    if doubt is not None:
+        message._doubt = doubt
+        message._doubts += 1
+    if message.deadline != math.inf:
+        # It has a say from now on.
+        _wake(message)
 
 
 def put_in_doubt(message: OutgoingMessage, doubt: Failed, attempts: int) -> None:
@@ -284,12 +299,6 @@ def is_in_doubt(message: OutgoingMessage) -> bool:
     return message._doubt is not None
 
 
-def _deadline_changed(message: OutgoingMessage) -> None:
-    """Have whoever waits look again if the deadline has a say from now on."""
-    if message.deadline != math.inf:
-        _wake(message)
-
-
 def _wake(message: OutgoingMessage) -> None:
     """Have whoever waits look again."""
     news, message._news = message._news, None
@@ -301,7 +310,7 @@ def begin_writing(message: OutgoingMessage) -> bool:
     """Move from HELD to WRITING, unless the message has expired or was withdrawn."""
     if is_decided(message):
         return False
-    message._phase = _Phase.WRITING
+    message._phase = _WRITING
     return True
 
 
@@ -309,14 +318,14 @@ def settle(message: OutgoingMessage, outcome: Outcome) -> None:
     """Decide the message's one outcome, and tell it as soon as it is kept."""
     if message._outcome is not None:
         raise AssertionError(f"{message} has an outcome already")
-    if isinstance(outcome, Failed) and message._doubt is not None:
+    if message._doubt is not None and isinstance(outcome, Failed):
         # Whatever the last attempt came to, an earlier one may have been delivered.
         outcome = Failed(outcome.error, Certainty.UNKNOWN)
     message._outcome = outcome
     for callback in message._on_decided:
         callback(message)
     # Only now: the callbacks still want to know where the message was.
-    message._phase = _Phase.DONE
+    message._phase = _DONE
     if message._keep is None:
         tell(message)
     else:
@@ -329,14 +338,15 @@ def tell(message: OutgoingMessage, on_seen: Callable[[], None] | None = None) ->
         raise AssertionError(f"{message} has no outcome that could be told")
     message._is_told = True
     message._on_seen = on_seen
-    _wake(message)
+    if message._news is not None:
+        _wake(message)
     for callback in message._on_done:
         callback(message, message._outcome)
 
 
 def drop(message: OutgoingMessage, reason: DropReason) -> bool:
     """Give up a message that is not being written; say whether this call did so."""
-    if message._outcome is not None or message._phase in (_Phase.WRITING, _Phase.KEPT):
+    if message._outcome is not None or message._phase in (_WRITING, _KEPT):
         return False
     settle(message, message._doubt or Dropped(reason))
     return True
@@ -344,9 +354,9 @@ def drop(message: OutgoingMessage, reason: DropReason) -> bool:
 
 def leave_to_next(message: OutgoingMessage) -> bool:
     """Move to KEPT a message of which nothing is leaving now; say whether it is so."""
-    if message._outcome is not None or message._phase is _Phase.WRITING:
+    if message._outcome is not None or message._phase is _WRITING:
         return False
-    message._phase = _Phase.KEPT
+    message._phase = _KEPT
     _wake(message)
     return True
 
@@ -358,13 +368,13 @@ def is_past_deadline(message: OutgoingMessage) -> bool:
 
 def expire(message: OutgoingMessage) -> None:
     """Drop the message if its deadline has passed. One that no buffer has accepted is left alone."""
-    if message._outcome is None and message._phase is not _Phase.NEW and is_past_deadline(message):
+    if message._outcome is None and message._phase is not _NEW and is_past_deadline(message):
         drop(message, DropReason.EXPIRED)
 
 
 def was_in_buffer(message: OutgoingMessage) -> bool:
     """Say, from inside an ``on_decided`` callback, whether the message was still in its buffer."""
-    return message._phase is _Phase.WAITING
+    return message._phase is _WAITING
 
 
 Delivery = Literal["at_most_once", "at_least_once"]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -10,12 +10,14 @@ import trio
 
 from ._continuity import Cursor, Gap, GapReason, cursor_at
 from ._envelopes import ReceivedMessage, Undecodable, decode_frame, duplicate_key
-from ._inbox import Inbox
+from ._inbox import Event, Inbox
 from ._journal import Journal
 from .gateways import Link, Note, Numbered
 
 #: A frame as it came, which nearly everything is that comes.
 _RAW: Final = (bytes, str)
+
+_NOBODY: Final[Mapping[str, str]] = {}
 
 
 class WallClock:
@@ -40,8 +42,17 @@ class WallClock:
 class Listener(Protocol):
     """Whoever wants to know what comes, and what may have been missed, before the application does."""
 
+    @property
+    def people(self) -> Mapping[str, str]:
+        """The UUID of each number, as far as is known."""
+        ...
+
     def hear(self, event: ReceivedMessage | Undecodable) -> None:
-        """Take note of what came. Not of what has a number: a hub gives that to all its clients."""
+        """Take note of what came.
+
+        Not of what has a number: a hub gives that to all its clients. Nor of an ordinary message of somebody
+        else's from which there is nothing to learn: the sender is in ``people``, or tells only one name.
+        """
         ...
 
     def missed(self, until: int) -> None:
@@ -111,14 +122,18 @@ class Receiver:
 
     def take_in(self, items: Iterable[str | bytes | Undecodable | Numbered]) -> None:
         """Put what came into the inbox as events. Never waits, whatever it is."""
-        self.report_absence(in_passing=True)
+        if self._absence is not None or not self._has_begun:
+            self.report_absence(in_passing=True)
         # While an absence is in doubt the cursor has to stay before it.
         now = self._wall.now() if self._absence is None else self._absence.since
-        is_new, add, listener = self._journal.is_new, self._inbox.add, self._listener
+        is_new, listener = self._journal.is_new, self._listener
+        people = _NOBODY if listener is None else listener.people
+        events: list[Event] = []
         for item in items:
             if isinstance(item, _RAW):
                 event = decode_frame(item)
             elif isinstance(item, Numbered):
+                self._hand_over(events, now)
                 self._take_in_numbered(item)
                 continue
             else:
@@ -128,10 +143,16 @@ class Receiver:
             elif (key := duplicate_key(event)) is not None and not is_new(key):
                 self._duplicates += 1
                 continue
-            self._received += 1
-            add(event, time=now)
-            if listener is not None:
+            events.append(event)
+            if listener is not None and _may_tell(event, people):
                 listener.hear(event)
+        self._hand_over(events, now)
+
+    def _hand_over(self, events: list[Event], now: int) -> None:
+        """Put what has come so far into the inbox."""
+        self._received += len(events)
+        self._inbox.put(events, time=now)
+        events.clear()
 
     def begin(self, link: Link) -> None:
         """Note that a link stands; this decides who tells what was missed before."""
@@ -245,3 +266,20 @@ class Receiver:
             self._inbox.advance(position)
         if position is not None:
             self._reached = (time, position)
+
+
+def _may_tell(event: ReceivedMessage | Undecodable, people: Mapping[str, str]) -> bool:
+    """Say whether a listener that knows these people may learn anything from what came."""
+    if not isinstance(event, ReceivedMessage):
+        return True
+    envelope = event.envelope
+    number, uuid = envelope.source_number, envelope.source_uuid
+    return (
+        envelope.data_message is None
+        or event.exception is not None
+        or envelope.sync_message is not None
+        or envelope.receipt_message is not None
+        or (number is not None and uuid is not None and people.get(number) != uuid)
+        # What a device of the account sends with `notify_self` reaches the others as an ordinary message.
+        or event.account in (number, uuid, envelope.source)
+    )

@@ -3,14 +3,15 @@
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+import msgspec
 import trio
 
 from ._buffer import MessageBuffer
-from ._errors import Certainty, ClientClosed
+from ._errors import Certainty, ClientClosed, LinkLost
+from ._evidence import Attempt
 from ._journal import Journal, Restored
 from ._outcomes import DropReason, Failed, Sent
 from ._outgoing import (
@@ -27,11 +28,13 @@ from ._outgoing import (
     put_in_doubt,
     settle,
 )
+from ._overdue import Limited, Overdue
 from ._ratelimit import TokenBucket
 from ._settling import Settler
 from ._states import Backoff, ConnectionState
 from ._status import StateLog
 from .gateways import Gateway, SendResult
+from .gateways._turn import Turn
 
 _logger: Final = logging.getLogger("trio_signal.sender")
 
@@ -41,28 +44,36 @@ _RETRY: Final = Backoff(floor=1.0)
 #: How long the queue pauses for a rate limit that names no time: 60 s doubling to 15 min (contract O6).
 _PAUSE: Final = Backoff(initial=60.0, maximum=900.0, jitter=False, retry_after_cap=86_400.0)
 
+#: Looking a member up costs ten times what a name of the module does, and each send asks.
+_CONNECTED: Final = ConnectionState.CONNECTED
+
 #: How often new credentials are asked for on behalf of one message.
 _RENEWALS: Final = 3
 
 
-@dataclass(slots=True, eq=False)
-class _Slot:
+class _Slot(msgspec.Struct, eq=False):
     """A message that is being seen to its outcome.
 
     Attributes:
         message: which.
+        attempts: how often it has left.
+        refusals: for how many of these other credentials were asked for.
         retry_at: when it may be tried again, on Trio's clock.
-        resend_at: when it may leave again for all that evidence is waited for.
         limits: how many rate limits were known when it left last.
         renewals: how often credentials had been renewed then.
-        news: ends its wait for its turn; None while it does not wait.
+        evidence: that attempt, for the settler.
+        result: what that attempt came to, until it is dealt with.
+        news: ends its wait until it may leave; None before it has had to wait.
     """
 
     message: OutgoingMessage
+    attempts: int = 0
+    refusals: int = 0
     retry_at: float = -math.inf
-    resend_at: float = -math.inf
     limits: int = 0
     renewals: int = 0
+    evidence: Attempt | None = None
+    result: SendResult | None = None
     news: trio.Event | None = None
 
     def wake_up(self, *_: object) -> None:
@@ -113,11 +124,13 @@ class Sender:
         self._status: Final = status
         self._bucket: Final = bucket
         self._journal: Final = journal
+        self._writes_down: Final = journal.survives
         self._settler: Final = settler
         self._max_in_flight: Final = max_in_flight
         self._attempts_allowed: Final = max_attempts if delivery == "at_least_once" else 1
         self._source: Final = source
         self._on_challenge: Final = on_challenge
+        self._overdue: Final = Overdue()
         self._slots: Final[dict[OutgoingMessage, _Slot]] = {}
         self.finished: Final = trio.Event()
         self._limits = 0
@@ -136,25 +149,39 @@ class Sender:
         Cancelling at any point loses no message.
         """
         async with trio.open_nursery() as nursery:
-            for _ in range(self._max_in_flight):
-                nursery.start_soon(self._work)
+            nursery.start_soon(self._overdue.run)
+            async with trio.open_nursery() as places:
+                for _ in range(self._max_in_flight):
+                    places.start_soon(self._work, self._overdue.add())
+            nursery.cancel_scope.cancel(reason="there is nothing more to send")
         await self._settler.drained()
         self.finished.set()
 
-    async def _work(self) -> None:
+    async def _work(self, sending: Limited) -> None:
         """See messages through, one after the other, until the buffer has no more for us."""
         message: OutgoingMessage | None = None
-        while True:
-            try:
-                message = await self._buffer.take_in_turn(message)
-            except trio.EndOfChannel:
-                await trio.lowlevel.checkpoint()
-                return
-            slot = self._slots[message] = _Slot(message)
-            on_decided(message, slot.wake_up)
-            on_decided(message, self._settler.forget)
-            await self._see_through(slot)
-            del self._slots[message]
+        slot: _Slot | None = None
+        while True:  # noqa: ASYNC913  (taking is a checkpoint, or attempting what was taken)
+            with self._overdue.scope(sending):
+                while True:
+                    if slot is None:
+                        try:
+                            message = await self._buffer.take_in_turn(message)
+                        except trio.EndOfChannel:
+                            await trio.lowlevel.checkpoint()
+                            return
+                        slot = self._slots[message] = _Slot(message)
+                    if slot.result is None:
+                        await self._attempt(slot, sending)
+                        if sending.is_over:
+                            # The answer came as its time was over: it counts, but nothing may wait in here.
+                            break
+                    result, slot.result = slot.result, None
+                    if result is None or await self._take_result(slot, result):
+                        del self._slots[slot.message]
+                        slot = None
+            if slot is not None and slot.result is None:
+                slot.result = self._give_up(slot)
 
     @property
     def in_flight(self) -> tuple[OutgoingMessage, ...]:
@@ -213,57 +240,86 @@ class Sender:
             error = ClientClosed("the client was closed while the message was being sent")
             settle(message, Failed(error, Certainty.UNKNOWN))
 
-    async def _see_through(self, slot: _Slot) -> None:  # noqa: ASYNC910  (one has hardly an outcome yet)
-        """Attempt one message until it has its outcome."""
+    async def _attempt(self, slot: _Slot, sending: Limited) -> None:  # noqa: ASYNC910  (hardly ever decided)
+        """Send a message, once, when it may leave; without a result then if it has got its outcome before."""
         message = slot.message
-        attempts = renewals = 0
-        while is_held(message) and (self._is_free(slot) or await self._wait_for_turn(slot)):
-            # No more are written down as leaving than may leave: a kill would give each an unknown outcome.
-            if self._bucket:
-                self._bucket.take(trio.current_time())
-            await self._journal.begin(message)
-            async with self._gateway.turn():
-                if self._bucket:
-                    self._bucket.give_back()
-                # While something else had the turn the link may have been lost, or a pause have begun, and
-                # the message have been withdrawn or have expired.
-                if not (self._is_free(slot) and begin_writing(message)):
-                    self._journal.unsent(message)
-                    # Somebody else may leave in its stead.
-                    self._wake_up()
-                    continue
-                self._take_leave(slot)
-                attempts += 1
-                attempt = self._settler.begin(message)
-                result = await self._gateway.send(message)
-                self._settler.end(attempt, result.outcome)
-            self._note_rate_limit(slot, result)
-            if result.retry:
-                self._hold(slot, attempts, result)
-                continue
-            if result.refused and self._gateway.can_renew_credentials and renewals < _RENEWALS:
-                # Held, not being written, while the callable runs: it may take its time.
-                renewals += 1
-                self._hold(slot, renewals, result)
-                await self._renew_credentials(slot)
-                continue
-            if (
-                isinstance(result.outcome, Failed)
-                and result.outcome.certainty is Certainty.UNKNOWN
-                and doubts(message) + 1 < self._attempts_allowed
-            ):
-                self._hold(slot, attempts, result, doubt=result.outcome)
-                continue
-            self._conclude(message, result.outcome)
-            break
+        while is_held(message) and (self._is_free(slot) or await self._wait_until_free(slot)):
+            turn = self._gateway.turn()
+            lined_up = self._writes_down or not turn.take_nowait()
+            if lined_up:
+                await self._line_up(message, turn)
+            try:
+                # While it lined up the link may have been lost, or a pause have begun, and it may have been
+                # withdrawn or have expired.
+                if (not lined_up or self._is_free(slot)) and begin_writing(message):
+                    slot.result = await self._send(slot, sending)
+                    return
+            finally:
+                turn.release()
+            self._journal.unsent(message)
+            # Somebody else may leave in its stead.
+            self._wake_up()
 
-    def _conclude(self, message: OutgoingMessage, outcome: Sent | Failed) -> None:
+    async def _send(self, slot: _Slot, sending: Limited) -> SendResult:
+        """Send a message now. A checkpoint; cancelled if it takes too long."""
+        if self._bucket:
+            self._bucket.take(trio.current_time())
+        slot.attempts += 1
+        slot.limits, slot.renewals = self._limits, self._renewals
+        slot.evidence = self._settler.begin(slot.message)
+        self._overdue.begin(sending, self._gateway.send_limit)
+        result = await self._gateway.send(slot.message)
+        sending.due = math.inf
+        self._settler.end(slot.evidence, result.outcome)
+        return result
+
+    def _give_up(self, slot: _Slot) -> SendResult:
+        """Return what an attempt came to that has taken too long."""
+        late = LinkLost(f"the gateway did not answer a send within {self._gateway.send_limit:g} s")
+        outcome = Failed(late, Certainty.UNKNOWN)
+        self._settler.end(slot.evidence, outcome)
+        return SendResult(outcome)
+
+    async def _take_result(self, slot: _Slot, result: SendResult) -> bool:
+        """Give a message its outcome, or keep it for another attempt; say whether we are done with it.
+
+        A checkpoint if other credentials are asked for.
+        """
+        message, outcome, is_done = slot.message, result.outcome, False
+        if result.rate_limited or self._limits_in_a_row:
+            self._note_rate_limit(slot, result)
+        if isinstance(outcome, Sent):
+            settle(message, outcome)
+            is_done = True
+        elif result.retry:
+            self._hold(slot, slot.attempts, result)
+        elif result.refused and self._gateway.can_renew_credentials and slot.refusals < _RENEWALS:
+            # Held, not being written, while the callable runs: it may take its time.
+            slot.refusals += 1
+            self._hold(slot, slot.refusals, result)
+            await self._renew_credentials(slot)
+        elif outcome.certainty is Certainty.UNKNOWN and doubts(message) + 1 < self._attempts_allowed:
+            self._hold(slot, slot.attempts, result, doubt=outcome)
+        else:
+            self._conclude(message, outcome)
+            is_done = True
+        return is_done  # noqa: ASYNC910  (as said)
+
+    async def _line_up(self, message: OutgoingMessage, turn: Turn) -> None:  # noqa: ASYNC910  (see Turn)
+        """Have it written down that a message may leave, and take a turn. A checkpoint if that takes time."""
+        # No more are written down as leaving than may leave: a kill would give each an unknown outcome.
+        if self._bucket:
+            self._bucket.take(trio.current_time())
+        await self._journal.begin(message)
+        await turn.acquire()
+        if self._bucket:
+            self._bucket.give_back()
+
+    def _conclude(self, message: OutgoingMessage, outcome: Failed) -> None:
         """Give a message its outcome, or where nobody knows it, let it wait for evidence beside the queue."""
-        if isinstance(outcome, Failed):
-            is_doubtful = outcome.certainty is Certainty.UNKNOWN or self._settler.watches(message)
-            if is_doubtful and self._settler.take(message, outcome):
-                return
-        settle(message, outcome)
+        is_doubtful = outcome.certainty is Certainty.UNKNOWN or self._settler.watches(message)
+        if not (is_doubtful and self._settler.take(message, outcome)):
+            settle(message, outcome)
 
     def _hold(self, slot: _Slot, attempt: int, result: SendResult, doubt: Failed | None = None) -> None:
         """Keep a message for another attempt, later."""
@@ -272,16 +328,16 @@ class Sender:
         if doubt is None:
             self._journal.unsent(message)
         delay = _RETRY.delay(attempt, retry_after=result.retry_after, source=self._source)
-        now = trio.current_time()
-        slot.retry_at = now + delay
         if doubt is not None:
-            slot.resend_at = now + self._settler.watch(message)
-            delay = max(delay, slot.resend_at - now)
+            delay = max(delay, self._settler.watch(message))
+        slot.retry_at = trio.current_time() + delay
         _logger.info("message %s is tried again in %.1f s: %s", message.id, delay, result.outcome)
 
-    async def _wait_for_turn(self, slot: _Slot) -> bool:
+    async def _wait_until_free(self, slot: _Slot) -> bool:
         """Wait until the message may be sent; False if it got an outcome meanwhile. A checkpoint."""
         message = slot.message
+        if slot.news is None:
+            on_decided(message, slot.wake_up)
         await trio.lowlevel.checkpoint()
         while is_held(message):
             if self._is_free(slot):
@@ -298,19 +354,14 @@ class Sender:
 
     def _free_at(self, slot: _Slot, now: float) -> float:
         """Return when a message may leave, as far as is known; infinity without a connection."""
-        if self._status.state is not ConnectionState.CONNECTED:
+        if self._status.state is not _CONNECTED:
             return math.inf
-        rate = now + self._bucket.delay(now) if self._bucket else now
-        return max(
-            slot.retry_at, slot.resend_at, self._settler.ripe_at(slot.message), self._paused_until, rate
-        )
-
-    def _take_leave(self, slot: _Slot) -> None:
-        """Count a message that leaves now."""
+        free_at = self._paused_until
         if self._bucket:
-            self._bucket.take(trio.current_time())
-        slot.retry_at = -math.inf
-        slot.limits, slot.renewals = self._limits, self._renewals
+            free_at = max(free_at, now + self._bucket.delay(now))
+        if slot.retry_at != -math.inf:
+            free_at = max(free_at, slot.retry_at, self._settler.ripe_at(slot.message))
+        return free_at
 
     async def _renew_credentials(self, slot: _Slot) -> None:
         """Ask for new credentials, once for all messages that were refused with the same. A checkpoint."""

@@ -12,7 +12,7 @@ answer to a ping does.
 
 import logging
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -22,7 +22,7 @@ from ._envelopes import ReceivedMessage, Undecodable
 from ._errors import Certainty, ClientClosed, ConfigurationError, RequestFailed, Unsupported
 from ._evidence import Attempt, Evidence, Now, Proof, can_prove
 from ._outcomes import Failed, Outcome, Sent
-from ._outgoing import OutgoingMessage, is_held, settle
+from ._outgoing import OutgoingMessage, is_held, on_decided, settle
 from ._receiver import WallClock
 
 _logger: Final = logging.getLogger("trio_signal.sender")
@@ -62,6 +62,10 @@ class Settler:
         is_possible: says whether evidence may come at all from this gateway.
         is_listening: says whether everything is heard that comes, and the link has lived at that moment of
             Trio's clock or later.
+
+    Attributes:
+        people: the UUID of each number, as far as is known. :meth:`hear` need not be told of an ordinary
+            message of somebody who is in it.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Settler:
         self._is_possible: Final = is_possible
         self._is_listening: Final = is_listening
         self._evidence: Final = Evidence()
+        self.people: Final[Mapping[str, str]] = self._evidence.people.uuids
         self._cases: Final[dict[OutgoingMessage, _Case]] = {}
         self._news = trio.Event()
         self._left = trio.Event()
@@ -111,22 +116,26 @@ class Settler:
 
     # --- told by the send task and the client: what is done ---
 
-    def begin(self, message: OutgoingMessage) -> Attempt:
-        """Note that a message is handed to the gateway now."""
+    def begin(self, message: OutgoingMessage) -> Attempt | None:
+        """Note that a message is handed to the gateway now; None where nothing is ever waited for."""
+        if not self._timeout:
+            return None
+        account = None if self._has_one_account else message.account
+        # Whether there could be evidence of it at all is a question for when its answer is lost.
         return self._evidence.begin(
-            self._now(),
-            recipient=message.recipient,
-            account=None if self._has_one_account else message.account,
-            message=message if self._can_wait_for(message) else None,
+            self._now(), recipient=message.recipient, account=account, message=message
         )
 
-    def end(self, attempt: Attempt, outcome: Sent | Failed) -> None:
+    def end(self, attempt: Attempt | None, outcome: Sent | Failed) -> None:
         """Note what came of it."""
-        if isinstance(outcome, Failed) and outcome.certainty is Certainty.UNKNOWN:
+        if attempt is None:
+            return
+        if isinstance(outcome, Sent):
+            self._evidence.answered(attempt, self._now(), outcome.timestamp)
+        elif outcome.certainty is Certainty.UNKNOWN:
             self._evidence.lost(attempt, self._now())
         else:
-            timestamp = outcome.timestamp if isinstance(outcome, Sent) else 0
-            self._evidence.answered(attempt, self._now(), timestamp)
+            self._evidence.answered(attempt, self._now())
         if self._cases:
             # It may have been what else explained a receipt.
             self.wake_up()
@@ -189,8 +198,7 @@ class Settler:
         if not self._can_wait_for(message):
             self._evidence.close(message)
             return 0.0
-        self._cases[message] = _Case()
-        self.wake_up()
+        self._open_case(message, _Case())
         return self._timeout
 
     def watches(self, message: OutgoingMessage) -> bool:
@@ -217,19 +225,23 @@ class Settler:
         size = sum(other.size for other, case in self._cases.items() if case.doubt is not None)
         has_room = self.waiting < _MAX_WAITING and size + message.size <= _MAX_WAITING_BYTES
         if not (has_room and self._can_wait_for(message)):
-            self.forget(message)
+            self._evidence.close(message)
             return False
-        self._cases[message] = _Case(trio.current_time() + self._timeout, doubt)
-        self.wake_up()
+        self._open_case(message, _Case(trio.current_time() + self._timeout, doubt))
         return True
 
-    def forget(self, message: OutgoingMessage) -> None:
-        """Note that a message has its outcome, or gets it now."""
-        case = self._cases.pop(message, None)
+    def _open_case(self, message: OutgoingMessage, case: _Case) -> None:
+        if message not in self._cases:
+            on_decided(message, self._forget)
+        self._cases[message] = case
+        self.wake_up()
+
+    def _forget(self, message: OutgoingMessage) -> None:
+        """Note that a message that was waited for has its outcome, or gets it now."""
+        del self._cases[message]
         self._evidence.close(message)
-        if case is not None:
-            left, self._left = self._left, trio.Event()
-            left.set()
+        left, self._left = self._left, trio.Event()
+        left.set()
 
     def look(self) -> None:
         """Give each message its outcome for which it is time now. Not a checkpoint."""

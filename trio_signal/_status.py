@@ -47,10 +47,18 @@ class StateLog:
 
     Args:
         manager: holds the state and checks each change.
+
+    Attributes:
+        manager: as given.
+        state: the present state; asked for before each send, so it is at hand.
+        generation: how many connections were begun.
+        since: when the state was entered, on Trio's clock.
+        last_error: the last that went wrong.
     """
 
     def __init__(self, manager: ReconnectionManager) -> None:
         self.manager: Final = manager
+        self.state: ConnectionState = manager.state
         self.generation = 0
         self.since = trio.current_time()
         self.last_error: Exception | None = None
@@ -59,11 +67,6 @@ class StateLog:
         self._news = trio.Event()
         self._closed = False
         self._listeners: list[Callable[[StateChange], None]] = []
-
-    @property
-    def state(self) -> ConnectionState:
-        """The present state."""
-        return self.manager.state
 
     def listen(self, listener: Callable[[StateChange], None]) -> None:
         """Call ``listener`` synchronously at each change. For the client's own parts."""
@@ -82,9 +85,10 @@ class StateLog:
         Raises:
             InvalidTransition: it is not legal; nothing has changed and nobody was told.
         """
-        previous = self.manager.state
+        previous = self.state
         counted = self.manager.attempt_count
         self.manager.transition(to)
+        self.state = to
         if to is ConnectionState.RECONNECTING:
             self.generation += 1
         self.since = trio.current_time()

@@ -78,7 +78,8 @@ class MessageStream:
 
     def __init__(self, events: EventStream, kinds: frozenset[MessageKind]) -> None:
         self._events: Final = events
-        self._kinds: Final = kinds
+        #: Looked through in place of a set: a member of an enum is hashed by a function in Python.
+        self._kinds: Final = tuple(kinds)
 
     def __aiter__(self) -> Self:
         """Return itself."""

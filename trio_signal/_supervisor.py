@@ -184,18 +184,22 @@ class Supervisor:
 
     async def _receive(self, link: Link) -> None:
         """Take in what comes over a link until it ends, by raising :class:`LinkLost`. Cancelling is safe."""
+        receive, take_in = link.receive, self._receiver.take_in
         while True:
-            self._take_in(link, await link.receive())
+            items = await receive()
+            if link is self.link and self._overlap is None:
+                take_in(items)
+            else:
+                self._take_in_beside(link, items)
 
-    def _take_in(self, link: Link, items: Sequence[str | bytes | Undecodable | Numbered]) -> None:
+    def _take_in_beside(self, link: Link, items: Sequence[str | bytes | Undecodable | Numbered]) -> None:
+        """Take in what came while there are two links, or on one that is none any more."""
         overlap = self._overlap
         if link is not self.link:
             # One that was given up for good has no say, though it may have had something in hand.
             if overlap is not None and overlap.link is link:
                 overlap.take_in(items)
-        elif overlap is None:
-            self._receiver.take_in(items)
-        elif not overlap.hold(items):
+        elif overlap is not None and not overlap.hold(items):
             self._end_overlap()
 
     async def _watch(self, link: Link, verdict: "_Verdict") -> None:  # noqa: ASYNC910  (watch() is one)

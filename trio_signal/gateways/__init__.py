@@ -7,7 +7,7 @@ when to try again.
 
 import enum
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +19,7 @@ from .._envelopes import Undecodable
 from .._operations import Operation, R_co
 from .._outcomes import Failed, Sent
 from .._outgoing import OutgoingMessage
+from ._turn import Turn
 
 
 class SendResult(msgspec.Struct, frozen=True):
@@ -198,12 +199,24 @@ class Gateway(Protocol):
         """
         ...
 
-    async def send(self, message: OutgoingMessage) -> SendResult:
-        """Attempt one message. Never raises but when cancelled; then nobody knows what became of it."""
+    @property
+    def send_limit(self) -> float:
+        """How long :meth:`send` may take, in seconds; whoever calls it sees to that."""
         ...
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
-        """Return what to hold around :meth:`send` where the gateway bears one request at a time."""
+    def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
+        """Attempt one message. Never raises but when cancelled; then nobody knows what became of it.
+
+        It has no time limit of its own but for what comes before the request: who is cancelled after
+        :meth:`send_limit` has passed has written it.
+        """
+        ...
+
+    def turn(self) -> Turn:
+        """Return what is taken before :meth:`send` and released after it.
+
+        It has only so many places where the gateway bears only so many requests at once.
+        """
         ...
 
     async def operate(self, operation: Operation[R_co], *, account: str | None, limit: float) -> R_co:

@@ -1,7 +1,8 @@
 """HTTP requests as values, and JSON bodies with files in them."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -10,7 +11,10 @@ from .._errors import ConfigurationError, SignalError
 
 Body = bytes | AsyncGenerator[bytes]
 
-_JSON: Final = "application/json"
+_TYPE: Final = {"Content-Type": "application/json"}
+
+#: The headers of a request whose body is JSON that is there. How long it is, who writes the request sees.
+JSON: Final[Mapping[str, str]] = MappingProxyType(_TYPE)
 
 
 class LocalFileError(SignalError):
@@ -23,7 +27,7 @@ class Call(NamedTuple):
     Attributes:
         method: the HTTP method.
         path: path and query behind the base path.
-        headers: beside the credentials.
+        headers: beside the credentials, and the length of a body that is there; what comes in pieces has it.
         body: bytes, or an iterator over them that reads files as it goes; None for none. An iterator raises
             :class:`LocalFileError`.
     """
@@ -36,14 +40,13 @@ class Call(NamedTuple):
 
 def json_call(method: str, path: str, value: object) -> Call:
     """Return a request with a JSON body."""
-    body = msgspec.json.encode(value)
-    return Call(method, path, _headers(len(body)), body)
+    return Call(method, path, JSON, msgspec.json.encode(value))
 
 
 def call_with_files(
     method: str,
     path: str,
-    fields: Mapping[str, Any],
+    fields: object,
     *,
     place: tuple[str, ...],
     files: Sequence[OutgoingAttachment],
@@ -55,13 +58,13 @@ def call_with_files(
     Args:
         method: the HTTP method.
         path: path and query behind the base path.
-        fields: the object, without that list.
+        fields: the object, without that list; whatever msgspec writes as one.
         place: the keys that lead to it; all but the last must lead to the last field of its object.
         files: what it holds; without any there is no list.
     """
     head = msgspec.json.encode(fields)
     if not files:
-        return Call(method, path, _headers(len(head)), head)
+        return Call(method, path, JSON, head)
     # They are spliced in before the closing braces, each between its data-URI head and a quote.
     braces = b"}" * len(place)
     opening = head.removesuffix(braces) + b"," + msgspec.json.encode(place[-1]) + b':["'
@@ -69,11 +72,7 @@ def call_with_files(
     closing = b'"]' + braces
     size = len(opening) + len(closing) + len(b'","') * (len(heads) - 1)
     size += sum(map(len, heads)) + sum(file.encoded_size() for file in files)
-    return Call(method, path, _headers(size), _pieces(opening, heads, files, closing))
-
-
-def _headers(size: int) -> dict[str, str]:
-    return {"Content-Type": _JSON, "Content-Length": str(size)}
+    return Call(method, path, {**JSON, "Content-Length": str(size)}, _pieces(opening, heads, files, closing))
 
 
 # HTTP clients ask for an async iterable. Nothing is open between steps, so leaving it half way leaks nothing.

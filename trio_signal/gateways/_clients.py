@@ -10,7 +10,7 @@ from .._dial import Address, bad_certificate
 from .._errors import AnswerError, Certainty, GatewayError, LinkLost, PermanentError
 from .._http import DIAL_LIMIT, Connections, Dial, Request, nothing_has_left, retry_after
 from .._http_answers import Headers as AnswerHeaders
-from ._calls import Call
+from ._calls import JSON, Call
 
 #: What goes with a request beside its own headers.
 Headers = list[tuple[str, str]]
@@ -27,9 +27,9 @@ _UNPACKED: Final = ("Accept-Encoding", "identity")
 #: A request of these without a body says so, since its method expects one.
 _EXPECTS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
-#: Connecting, and waiting for a connection in a pool, end before the whole does, after this share of its
-#: time: what was not sent by then was certainly not sent.
-_FIRST: Final = 0.9
+#: Connecting, waiting for a connection in a pool, and asking for credentials end before the whole does, after
+#: this share of its time: what was not sent by then was certainly not sent.
+FIRST_SHARE: Final = 0.9
 
 #: So many heads are kept, for the paths that are asked for again and again.
 _MOST_HEADS: Final = 16
@@ -79,37 +79,45 @@ class RequestWriter:
     def __init__(self, address: Address) -> None:
         self._address: Final = address
         self._headers: Headers = []
-        self._heads: Final[dict[tuple[str, str], str]] = {}
+        self._heads: Final[dict[tuple[str, str, bool], bytes]] = {}
 
     def write(self, call: Call, headers: Headers) -> Request:
         """Return the bytes of a request. The same list of headers must hold the same headers again."""
         if headers is not self._headers:
             self._headers = headers
             self._heads.clear()
-        key = call.method, call.path
+        method, path, more, body = call
+        is_json = more is JSON
+        key = method, path, is_json
         head = self._heads.get(key) or self._begin(*key)
-        for name, value in call.headers.items():
-            head += f"{name}: {value}\r\n"
-        body = call.body
+        if is_json and type(body) is bytes:
+            length = len(body)
+            return Request(b"%bContent-Length: %d\r\n\r\n" % (head, length), body, length, method == "HEAD")
+        lines = [f"{name}: {value}\r\n" for name, value in more.items() if not is_json]
         if body is None:
             body = b""
-            head += "Content-Length: 0\r\n" if call.method in _EXPECTS_BODY else ""
-        length = len(body) if isinstance(body, bytes) else int(call.headers["Content-Length"])
-        return Request(f"{head}\r\n".encode("latin-1"), body, length, call.method == "HEAD")
+            lines += ["Content-Length: 0\r\n"] if method in _EXPECTS_BODY else []
+        length = len(body) if isinstance(body, bytes) else int(more["Content-Length"])
+        return Request(head + "".join([*lines, "\r\n"]).encode("latin-1"), body, length, method == "HEAD")
 
-    def _begin(self, method: str, path: str) -> str:
+    def _begin(self, method: str, path: str, is_json: bool) -> bytes:  # noqa: FBT001  (part of a key)
         """Write what a head begins with, and keep it."""
         named = any(name.lower() == "user-agent" for name, _ in self._headers)
-        pairs = [_UNPACKED, *([] if named else [_USER_AGENT]), *self._headers]
+        pairs = [
+            _UNPACKED,
+            *([] if named else [_USER_AGENT]),
+            *self._headers,
+            *(JSON.items() if is_json else ()),
+        ]
         lines = [
             f"{method} {self._address.path}{quote(path, safe=_SAFE)} HTTP/1.1",
             f"Host: {self._address.host_header}",
             *(f"{name}: {value}" for name, value in pairs),
         ]
-        head = "\r\n".join([*lines, ""])
+        head = "\r\n".join([*lines, ""]).encode("latin-1")
         if len(self._heads) >= _MOST_HEADS:
             self._heads.clear()
-        self._heads[method, path] = head
+        self._heads[method, path, is_json] = head
         return head
 
 
@@ -128,13 +136,15 @@ class OwnClient:
 
     async def request(self, call: Call, headers: Headers, *, limit: float, max_answer: int) -> Answer:
         """See :meth:`Client.request`."""
-        request = self._writer.write(call, headers)
-        status, raw_headers, body = await self._connections.exchange(
-            request, max_answer=max_answer, dial_limit=min(_FIRST * limit, DIAL_LIMIT)
+        answer = await self._connections.exchange(
+            self._writer.write(call, headers),
+            max_answer=max_answer,
+            dial_limit=min(FIRST_SHARE * limit, DIAL_LIMIT),
         )
+        status = answer.status
         # Where it went well nobody is to wait.
-        wait = None if 200 <= status < 300 else retry_after(AnswerHeaders(raw_headers))
-        return Answer(status, wait, body)
+        wait = None if 200 <= status < 300 else retry_after(AnswerHeaders(answer.raw_headers))
+        return Answer(status, wait, answer.body)
 
     async def renew(self) -> None:
         """See :meth:`Client.renew`."""
@@ -159,12 +169,13 @@ class ForeignClient:
 
     async def request(self, call: Call, headers: Headers, *, limit: float, max_answer: int) -> Answer:
         """See :meth:`Client.request`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         body = bytearray()
-        first = _FIRST * limit
+        first = FIRST_SHARE * limit
         async with self._http.stream(
             call.method,
             f"{self._address}{self._address.path}{call.path}",
-            headers=[*headers, _UNPACKED, *call.headers.items()],
+            headers=[*headers, _UNPACKED, *call.headers.items(), *_length(call)],
             content=call.body,
             timeout=(first, limit, limit, first),
             follow_redirects=False,
@@ -184,6 +195,14 @@ class ForeignClient:
     async def aclose(self) -> None:
         """See :meth:`Client.aclose`. It belongs to the caller."""
         await trio.lowlevel.checkpoint()
+
+
+def _length(call: Call) -> Headers:
+    """Return what says how long a request's body is, where its headers do not."""
+    body = call.body
+    if not isinstance(body, bytes) or "Content-Length" in call.headers:
+        return []
+    return [("Content-Length", str(len(body)))]
 
 
 def certainty_of(error: Exception) -> Certainty:

@@ -1,8 +1,9 @@
 """What the gateways that are asked over HTTP have in common."""
 
 import abc
-from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+import math
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
 
 import trio
@@ -13,6 +14,7 @@ from .._operations import Operation, R_co
 from .._outgoing import OutgoingMessage
 from . import AttachmentRef, Download, Link, SendResult
 from ._requests import Requests
+from ._turn import Turn
 
 
 class HttpGateway(abc.ABC):
@@ -24,6 +26,7 @@ class HttpGateway(abc.ABC):
 
     def __init__(self, requests: Requests) -> None:
         self._requests: Final = requests
+        self._any_number: Final = Turn(math.inf)
 
     @property
     def phase(self) -> str:
@@ -63,13 +66,18 @@ class HttpGateway(abc.ABC):
             PermanentError: it can never succeed like this.
         """
 
+    @property
+    def send_limit(self) -> float:
+        """See :meth:`trio_signal.gateways.Gateway.send_limit`."""
+        return self._requests.send_timeout
+
     @abc.abstractmethod
-    async def send(self, message: OutgoingMessage) -> SendResult:
+    def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
+    def turn(self) -> Turn:
         """See :meth:`trio_signal.gateways.Gateway.turn`. Requests may overlap unless one says otherwise."""
-        return nullcontext()
+        return self._any_number
 
     @abc.abstractmethod
     async def operate(self, operation: Operation[R_co], *, account: str | None, limit: float) -> R_co:

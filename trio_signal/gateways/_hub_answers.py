@@ -10,7 +10,7 @@ from typing import Final, cast
 from .._errors import AnswerError, Certainty
 from .._outcomes import Failed, Sent
 from . import SendResult
-from ._rest_answers import accepted, challenge_tokens, decode, words
+from ._rest_answers import challenge_tokens, decode, read_taken, words
 
 #: With these the hub, or whoever stands before it, has turned the request away for now.
 _LATER: Final = frozenset({429, 503})
@@ -29,11 +29,11 @@ def read_hub_answer(
         wait: the ``Retry-After`` in seconds, if there was one.
         is_reaction: whether a reaction was sent.
     """
-    answer = decode(body)
+    if status == 201:
+        return read_taken(body, recipient)
     if status == 204 and is_reaction:
         return SendResult(Sent(0))
-    if status == 201:
-        return accepted(answer, recipient)
+    answer = decode(body)
     text, tokens = words(answer, body), challenge_tokens(answer)
     told = f"the hub answered HTTP {status}" + (f": {text}" if text else "")
     certainty = _certainty(status, answer)

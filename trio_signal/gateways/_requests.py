@@ -4,7 +4,7 @@ import logging
 import math
 import ssl
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -28,7 +28,17 @@ from .._outcomes import Failed
 from . import SendResult
 from ._about import CLI_MODE, NO_CONTEXT, About
 from ._calls import Call, LocalFileError
-from ._clients import Answer, Client, ForeignClient, Headers, OwnClient, RequestWriter, cause_of, certainty_of
+from ._clients import (
+    FIRST_SHARE,
+    Answer,
+    Client,
+    ForeignClient,
+    Headers,
+    OwnClient,
+    RequestWriter,
+    cause_of,
+    certainty_of,
+)
 
 _logger: Final = logging.getLogger("trio_signal.gateway")
 
@@ -67,6 +77,7 @@ class Requests:
         address: where it is.
         credentials: what goes with each request.
         max_in_flight: how many sends may be under way at once.
+        send_timeout: how long a send may take, in seconds (contract O11).
         phase: what connecting is busy with.
         status: the answer to the last look-up; None if there was none.
     """
@@ -85,11 +96,11 @@ class Requests:
         self.address: Final = address
         self.credentials: Final = credentials
         self.max_in_flight: Final = max_in_flight
+        self.send_timeout: Final = send_timeout
         self.phase = "connecting"
         self.status: int | None = None
         self._connect = connect
         self._ssl_context = ssl_context
-        self._send_timeout = send_timeout
         self._writer = RequestWriter(address)
         self._client: Client = (
             OwnClient(self._writer, self.open_stream, most_idle=max_in_flight)
@@ -177,7 +188,7 @@ class Requests:
             try:
                 headers = await self.credentials.headers()
                 answer = await self._client.request(
-                    Call("GET", path), headers, limit=self._send_timeout, max_answer=_MAX_ANSWER
+                    Call("GET", path), headers, limit=self.send_timeout, max_answer=_MAX_ANSWER
                 )
             except GatewayError:
                 raise
@@ -217,32 +228,30 @@ class Requests:
         told = f"within {_LOOKUP_LIMIT:g} s" if answer is None else f"readably (HTTP {answer.status})"
         _logger.warning("%s does not answer %s %s; going on unchecked", self.address, path, told)
 
-    async def send(self, write: Callable[[], Call], read: ReadAnswer, *, patience: float = 0.0) -> SendResult:
+    async def send(self, write: Callable[[], Call], read: ReadAnswer, *, limit: float) -> SendResult:
         """Attempt one message. See :meth:`trio_signal.gateways.Gateway.send`.
 
         Args:
             write: makes the request; raises a :class:`SignalError` for what this gateway cannot send.
             read: says what an answer means.
-            patience: how much longer than the time limit of a send it may take, in seconds.
+            limit: how long it may take, in seconds. The caller sees to that; connecting, and asking for
+                credentials, get less, so that it is certain that nothing was sent if they take too long.
         """
-        result: SendResult | None = None
-        headers = self.credentials.known
-        limit = self._send_timeout + patience
-        await trio.lowlevel.checkpoint_if_cancelled()
-        with trio.move_on_after(limit):  # noqa: ASYNC912  (asking for headers is one, and so is a request)
-            try:
-                if headers is None:
-                    headers = await self.credentials.headers()
-            except LinkLost as error:
-                result = SendResult(Failed(error, Certainty.NOT_SENT), retry=True)
-            else:
-                result = await self._attempt(write, read, headers, limit)
-        if result is None:
-            late = LinkLost(f"the gateway did not answer a send within {limit:g} s")
-            unsent = headers is None
-            certainty = Certainty.NOT_SENT if unsent else Certainty.UNKNOWN
-            result = SendResult(Failed(late, certainty), retry=unsent)
-        return result  # noqa: ASYNC910  (as said)
+        handled = sys.exception()
+        try:
+            headers = self.credentials.known
+            if headers is None:
+                headers = await self._new_headers(FIRST_SHARE * limit)
+            answer = await self._carry(write(), headers, limit)
+        except (LocalFileError, Unsupported) as error:
+            # The end of the JSON never left us, and the gateway acts on nothing less.
+            await trio.lowlevel.checkpoint()
+            return SendResult(Failed(error, Certainty.NOT_SENT))
+        # Any client of httpx's shape may be given, with errors of its own.
+        except Exception as error:  # noqa: BLE001
+            await trio.lowlevel.checkpoint()
+            return self._failed(error, handled)
+        return read(answer)
 
     async def ask(self, call: Call, *, limit: float) -> Answer:
         """Make one request of an operation and return the answer, whatever it is. A checkpoint.
@@ -306,33 +315,34 @@ class Requests:
     def _note_tls(self) -> None:
         self.phase = "in the TLS handshake"
 
-    async def _attempt(
-        self, write: Callable[[], Call], read: ReadAnswer, headers: Headers, limit: float
-    ) -> SendResult:
-        handled = sys.exception()
-        try:
-            answer = await self._carry(write(), headers, limit)
-        except (LocalFileError, Unsupported) as error:
-            # The end of the JSON never left us, and the gateway acts on nothing less.
-            await trio.lowlevel.checkpoint()
-            return SendResult(Failed(error, Certainty.NOT_SENT))
-        # Any client of httpx's shape may be given, with errors of its own.
-        except Exception as error:  # noqa: BLE001
-            await trio.lowlevel.checkpoint()
-            certainty = certainty_of(error)
-            unsent = certainty is Certainty.NOT_SENT
-            told = self._told(error, handled)
-            # It is kept for as long as the outcome is.
-            forget_frames(told, handled=handled)
-            return SendResult(Failed(told, certainty), retry=unsent)
-        return read(answer)
+    async def _new_headers(self, limit: float) -> Headers:
+        """Ask for the headers to send. A checkpoint.
 
-    async def _carry(self, call: Call, headers: Headers, limit: float) -> Answer:
-        if not isinstance(call.body, AsyncGenerator):
-            return await self._client.request(call, headers, limit=limit, max_answer=_MAX_ANSWER)
+        Raises:
+            LinkLost: the token callable failed, or took too long.
+        """
+        with trio.move_on_after(limit):
+            return await self.credentials.headers()
+        raise LinkLost(f"the token callable gave nothing within {limit:g} s")
+
+    def _carry(self, call: Call, headers: Headers, limit: float) -> Awaitable[Answer]:
+        if type(call.body) is bytes or not isinstance(call.body, AsyncGenerator):
+            return self._client.request(call, headers, limit=limit, max_answer=_MAX_ANSWER)
+        return self._carry_pieces(call, call.body, headers, limit)
+
+    async def _carry_pieces(
+        self, call: Call, pieces: AsyncGenerator[bytes], headers: Headers, limit: float
+    ) -> Answer:
         # Closed here and now if it is not read to its end, not whenever the garbage collector comes by.
-        async with aclosing(call.body):
+        async with aclosing(pieces):
             return await self._client.request(call, headers, limit=limit, max_answer=_MAX_ANSWER)
+
+    def _failed(self, error: Exception, handled: BaseException | None) -> SendResult:
+        """Say what an error means that a send ended with."""
+        certainty, told = certainty_of(error), self._told(error, handled)
+        # It is kept for as long as the outcome is.
+        forget_frames(told, handled=handled)
+        return SendResult(Failed(told, certainty), retry=certainty is Certainty.NOT_SENT)
 
     def _told(self, error: Exception, handled: BaseException | None) -> Exception:
         """Return what the application is told of an error."""

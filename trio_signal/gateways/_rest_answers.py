@@ -6,7 +6,7 @@ error tell more, and where neither is certain the answer is "unknown", because a
 sent twice to a person cannot be called back.
 """
 
-from typing import Final, cast
+from typing import Annotated, Final, cast
 
 import msgspec
 
@@ -14,6 +14,18 @@ from .._errors import AnswerError, Certainty, FailedRecipient, LinkLost
 from .._outcomes import Failed, Sent
 from .._recipients import is_group
 from . import SendResult
+
+
+class _Taken(msgspec.Struct, forbid_unknown_fields=True):
+    """What a gateway says of a message that reached everybody."""
+
+    timestamp: str
+
+
+#: Reads that, and nothing else.
+_TAKEN: Final[msgspec.json.Decoder[_Taken | list[_Taken]]] = msgspec.json.Decoder(
+    _Taken | Annotated[list[_Taken], msgspec.Meta(min_length=1)]
+)
 
 #: How much of the gateway's own words is kept.
 _MAX_WORDS: Final = 500
@@ -58,12 +70,12 @@ def read_answer(
         wait: the ``Retry-After`` in seconds, if there was one.
         is_reaction: whether a reaction was sent.
     """
-    answer = decode(body)
+    if status == 201:
+        return read_taken(body, recipient)
     if status == 204 and is_reaction:
         # The gateway tells nothing more of one.
         return SendResult(Sent(0))
-    if status == 201:
-        return accepted(answer, recipient)
+    answer = decode(body)
     text = words(answer, body)
     tokens = challenge_tokens(answer)
     error = AnswerError(_sentence(status, text), status=status, text=text, challenge_tokens=tokens)
@@ -96,8 +108,18 @@ def _rate_limited(error: AnswerError, wait: float | None) -> SendResult:
     )
 
 
-def accepted(answer: object, recipient: str) -> SendResult:
-    """Read a 201: an object up to release 0.100, since then a list of one."""
+def read_taken(body: bytes, recipient: str) -> SendResult:
+    """Say what a 201 means: an object up to release 0.100, since then a list of one."""
+    try:
+        taken = _TAKEN.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Somebody was not reached, or the gateway says something else.
+        return _accepted(decode(body), recipient)
+    entry = taken[0] if isinstance(taken, list) else taken
+    return SendResult(Sent(_timestamp(entry.timestamp)))
+
+
+def _accepted(answer: object, recipient: str) -> SendResult:
     entry = _dict(next(iter(_list(answer)), answer))
     if "timestamp" not in entry:
         error = LinkLost("the gateway took the message (HTTP 201), but its answer cannot be read")

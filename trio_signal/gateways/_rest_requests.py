@@ -8,25 +8,39 @@ import base64
 from typing import Any
 from urllib.parse import quote
 
-from .._contents import Reaction, RemoteDelete, Text
+import msgspec
+
+from .._contents import LinkPreview, Reaction, Text
 from .._outgoing import OutgoingMessage
 from .._recipients import is_username
 from ._calls import Call, call_with_files, json_call
 
 
+class _Letter(msgspec.Struct, omit_defaults=True):
+    """The body of ``POST /v2/send``; what is not given is not written."""
+
+    number: str
+    recipients: list[str]
+    message: str
+    text_mode: str | None = None
+    quote_timestamp: int | None = None
+    quote_author: str | None = None
+    quote_message: str | None = None
+    mentions: list[dict[str, Any]] | None = None
+    view_once: bool = False
+    edit_timestamp: int | None = None
+    link_preview: dict[str, Any] | None = None
+
+
 def encode_message(message: OutgoingMessage, account: str) -> Call:
     """Return the request that sends a message."""
     content = message.content
+    if isinstance(content, Text):
+        return _text(message.recipient, content, account)
     if isinstance(content, Reaction):
         return _reaction(message.recipient, content, account)
-    if isinstance(content, RemoteDelete):
-        body = {"recipient": marked(message.recipient), "timestamp": content.timestamp}
-        return json_call("DELETE", f"/v1/remote-delete/{in_path(account)}", body)
-    fields = {"number": account, "recipients": [message.recipient], "message": content.text}
-    fields |= _extras(content)
-    return call_with_files(
-        "POST", "/v2/send", fields, place=("base64_attachments",), files=content.attachments
-    )
+    body = {"recipient": marked(message.recipient), "timestamp": content.timestamp}
+    return json_call("DELETE", f"/v1/remote-delete/{in_path(account)}", body)
 
 
 def marked(recipient: str) -> str:
@@ -43,6 +57,37 @@ def in_path(part: str) -> str:
     return quote(part, safe="+")
 
 
+def _text(recipient: str, text: Text, account: str) -> Call:
+    letter = _Letter(account, [recipient], text.text)
+    if text.styled:
+        letter.text_mode = "styled"
+    if text.quote is not None:
+        letter.quote_timestamp = text.quote.timestamp
+        letter.quote_author = text.quote.author
+        letter.quote_message = text.quote.text
+    if text.mentions:
+        letter.mentions = [
+            {"start": mention.start, "length": mention.length, "author": mention.author}
+            for mention in text.mentions
+        ]
+    if text.view_once:
+        letter.view_once = True
+    if text.edits is not None:
+        letter.edit_timestamp = text.edits
+    if text.preview is not None:
+        letter.link_preview = _preview(text.preview)
+    if not text.attachments:
+        return json_call("POST", "/v2/send", letter)
+    return call_with_files("POST", "/v2/send", letter, place=("base64_attachments",), files=text.attachments)
+
+
+def _preview(preview: LinkPreview) -> dict[str, Any]:
+    fields = {"url": preview.url, "title": preview.title, "description": preview.description}
+    if preview.image is not None:
+        fields["base64_thumbnail"] = base64.b64encode(preview.image).decode()
+    return fields
+
+
 def _reaction(recipient: str, reaction: Reaction, account: str) -> Call:
     body = {
         "recipient": marked(recipient),
@@ -51,32 +96,3 @@ def _reaction(recipient: str, reaction: Reaction, account: str) -> Call:
         "timestamp": reaction.timestamp,
     }
     return json_call("DELETE" if reaction.remove else "POST", f"/v1/reactions/{in_path(account)}", body)
-
-
-def _extras(text: Text) -> dict[str, Any]:
-    """Return the fields of what goes with a text."""
-    fields: dict[str, Any] = {}
-    if text.styled:
-        fields["text_mode"] = "styled"
-    if text.quote is not None:
-        fields |= {
-            "quote_timestamp": text.quote.timestamp,
-            "quote_author": text.quote.author,
-            "quote_message": text.quote.text,
-        }
-    if text.mentions:
-        fields["mentions"] = [
-            {"start": mention.start, "length": mention.length, "author": mention.author}
-            for mention in text.mentions
-        ]
-    if text.view_once:
-        fields["view_once"] = True
-    if text.edits is not None:
-        fields["edit_timestamp"] = text.edits
-    if text.preview is not None:
-        preview = {"url": text.preview.url, "title": text.preview.title}
-        preview["description"] = text.preview.description
-        if text.preview.image is not None:
-            preview["base64_thumbnail"] = base64.b64encode(text.preview.image).decode()
-        fields["link_preview"] = preview
-    return fields

@@ -220,7 +220,9 @@ def _sent(result: object, wait: float | None) -> SendResult:
     if "timestamp" not in entry and not _list(entry.get("results")):
         return _failed(_Failure(_illegible(), Certainty.UNKNOWN), wait)
     results = _results(entry)
-    if results.failed and not results.reached:
+    if not results.failed:
+        return SendResult(Sent(_timestamp(entry.get("timestamp"))))
+    if not results.reached:
         return _failed(_unreached(results), wait)
     return SendResult(
         Sent(_timestamp(entry.get("timestamp")), results.failed),

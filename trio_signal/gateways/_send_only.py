@@ -4,7 +4,7 @@ Whoever opens a stream of events on signal-cli's daemon takes the messages that 
 A program that only sends has no use for them, and would lose them for those who have.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from . import Absence, AttachmentRef, Download, Numbered, SendResult
 from ._calls import Call
 from ._http_gateway import HttpGateway
 from ._requests import Requests
+from ._turn import Turn
 
 
 class SendOnlyGateway(HttpGateway):
@@ -52,11 +53,16 @@ class SendOnlyGateway(HttpGateway):
         path = await self.check()
         yield CheckLink(self._requests, path, interval=self._interval, limit=self._limit)
 
-    async def send(self, message: OutgoingMessage) -> SendResult:
-        """See :meth:`trio_signal.gateways.Gateway.send`."""
-        return await self._gateway.send(message)
+    @property
+    def send_limit(self) -> float:
+        """See :meth:`trio_signal.gateways.Gateway.send_limit`."""
+        return self._gateway.send_limit
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
+    def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
+        """See :meth:`trio_signal.gateways.Gateway.send`."""
+        return self._gateway.send(message)
+
+    def turn(self) -> Turn:
         """See :meth:`trio_signal.gateways.Gateway.turn`."""
         return self._gateway.turn()
 

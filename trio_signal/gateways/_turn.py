@@ -10,22 +10,32 @@ class Turn:
     """What is held around a request; first come, first served.
 
     Args:
-        places: how many requests there may be at once.
+        places: how many requests there may be at once; infinity for any number.
     """
 
-    def __init__(self, places: int) -> None:
-        self._places: Final = trio.Semaphore(places, max_value=places)
+    def __init__(self, places: float) -> None:
+        self._free = places
+        self._waiting: Final = trio.lowlevel.ParkingLot()
+
+    def take_nowait(self) -> bool:
+        """Take a place if there is one at once, and say whether there was. Not a checkpoint."""
+        if self._free < 1:
+            return False
+        self._free -= 1
+        return True
 
     async def acquire(self) -> None:  # noqa: ASYNC910  (as said)
         """Wait for a place. A checkpoint unless there is one at once; cancelled, there was none."""
-        try:
-            self._places.acquire_nowait()
-        except trio.WouldBlock:
-            await self._places.acquire()
+        if not self.take_nowait():
+            # Whoever releases hands the place over: nobody can take it in between.
+            await self._waiting.park()
 
     def release(self) -> None:
         """Give the place to who has waited longest."""
-        self._places.release()
+        if self._waiting:
+            self._waiting.unpark()
+        else:
+            self._free += 1
 
     async def __aenter__(self) -> None:
         await self.acquire()

@@ -1,7 +1,7 @@
 """Chooses among the kinds of gateway, or finds out which there is."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
@@ -24,6 +24,7 @@ from ._about import CLI_MODE, HUB_MODE
 from ._http_gateway import HttpGateway
 from ._kinds import GatewayKind, ReceiveMode
 from ._requests import Requests
+from ._turn import Turn
 
 #: Makes a gateway of one kind, whose module is loaded by who uses it.
 Make = Callable[[], HttpGateway]
@@ -189,12 +190,17 @@ class AutoGateway(HttpGateway):
             return GatewayRefused(f"{words}: /v1/about was refused with HTTP {status}", status=status)
         return LinkLost(f"{words}; it is asked again")
 
-    async def send(self, message: OutgoingMessage) -> SendResult:
+    @property
+    def send_limit(self) -> float:
+        """See :meth:`trio_signal.gateways.Gateway.send_limit`."""
+        return self._chosen.send_limit
+
+    def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
         # Nothing is sent before there has been a link, so it is known by now.
-        return await self._chosen.send(message)
+        return self._chosen.send(message)
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
+    def turn(self) -> Turn:
         """See :meth:`trio_signal.gateways.Gateway.turn`."""
         return self._chosen.turn()
 

@@ -3,7 +3,7 @@
 The wire format is described in ``docs/hub-protocol.md``.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 from urllib.parse import quote
@@ -125,9 +125,14 @@ class HubGateway(HttpGateway):
             await self._check(account)
         return "/status"
 
-    async def send(self, message: OutgoingMessage) -> SendResult:
+    @property
+    def send_limit(self) -> float:
+        """See :meth:`trio_signal.gateways.Gateway.send_limit`."""
+        return self._requests.send_timeout + _TURN
+
+    def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
-        return await self._requests.send(
+        return self._requests.send(
             lambda: encode_message(message, number_of(self._account, self._requests.address)),
             lambda answer: read_hub_answer(
                 answer.status,
@@ -136,7 +141,7 @@ class HubGateway(HttpGateway):
                 wait=answer.wait,
                 is_reaction=isinstance(message.content, Reaction),
             ),
-            patience=_TURN,
+            limit=self.send_limit,
         )
 
     async def operate(self, operation: Operation[R_co], *, account: str | None, limit: float) -> R_co:  # noqa: ARG002

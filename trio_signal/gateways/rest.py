@@ -4,7 +4,7 @@ Wire facts here were measured against releases 0.100 and head of 2026-08
 (``bbernhard/signal-cli-rest-api``).
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, cast
 
@@ -93,9 +93,9 @@ class RestGateway(HttpGateway):
         await self._check(number_of(self._account, self._requests.address))
         return "/v1/health"
 
-    async def send(self, message: OutgoingMessage) -> SendResult:
+    def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
-        return await self._requests.send(
+        return self._requests.send(
             lambda: encode_message(message, number_of(self._account, self._requests.address)),
             lambda answer: read_answer(
                 answer.status,
@@ -104,9 +104,10 @@ class RestGateway(HttpGateway):
                 wait=answer.wait,
                 is_reaction=isinstance(message.content, Reaction),
             ),
+            limit=self._requests.send_timeout,
         )
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
+    def turn(self) -> Turn:
         """See :meth:`trio_signal.gateways.Gateway.turn`: requests at the same time crash this gateway."""
         return self._turn
 

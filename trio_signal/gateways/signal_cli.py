@@ -3,9 +3,9 @@
 Wire facts here were measured against release 0.13.19 (``AsamK/signal-cli``, ``daemon --http``).
 """
 
+import os
 import re
-import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -91,13 +91,14 @@ class SignalCliGateway(HttpGateway):
         await trio.lowlevel.checkpoint()
         return "/api/v1/check"
 
-    async def send(self, message: OutgoingMessage) -> SendResult:
+    def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
         # A fresh one for each attempt, so that no answer can be taken for another's.
-        request = uuid.uuid4().hex
-        return await self._requests.send(
+        request = os.urandom(16).hex()
+        return self._requests.send(
             lambda: encode_message(message, message.account or self._account, request),
             lambda answer: read_rpc_answer(answer.status, answer.body, wait=answer.wait, request=request),
+            limit=self._requests.send_timeout,
         )
 
     async def operate(self, operation: Operation[R_co], *, account: str | None, limit: float) -> R_co:
@@ -129,7 +130,7 @@ class SignalCliGateway(HttpGateway):
         self, ref: AttachmentRef, *, account: str | None, limit: float
     ) -> AsyncGenerator[Download]:
         """See :meth:`trio_signal.gateways.Gateway.download`."""
-        request = uuid.uuid4().hex
+        request = os.urandom(16).hex()
         call = encode_download(ref, account or self._account, request)
 
         def read_refusal(status: int, body: bytes) -> RequestFailed:
@@ -146,7 +147,7 @@ class SignalCliGateway(HttpGateway):
         Raises:
             RequestFailed: there is none.
         """
-        request = uuid.uuid4().hex
+        request = os.urandom(16).hex()
         try:
             call = encode_call(method, params, request)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -25,8 +25,27 @@ _ALWAYS: Final = (
 HeaderPairs = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Request:
+class Fields(msgspec.Struct, frozen=True, gc=False):
+    """What a request's head says behind its target: all that clients repeat with each request.
+
+    Attributes:
+        raw: the very bytes that came, from the version to the empty line at the end.
+        headers: by lower-case name; repeated ones joined with a comma.
+        http_11: whether it is HTTP/1.1 and not 1.0.
+        keeps_alive: whether the peer may send another request on this connection.
+    """
+
+    raw: bytes
+    headers: Mapping[str, str]
+    http_11: bool
+    keeps_alive: bool
+
+    def __repr__(self) -> str:
+        """Show nothing: headers hold secrets."""
+        return "<Fields>"
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
     """The head of a request.
 
     Attributes:
@@ -34,31 +53,28 @@ class Request:
         path: as sent, percent-encoded or not, without the query; begins with a slash.
         query: the decoded parameters, in the order sent; a plus sign is a space. Values may hold anything.
         headers: by lower-case name; repeated ones joined with a comma.
-        raw_head: the very bytes that came, the empty line at the end included.
-        http_11: whether it is HTTP/1.1 and not 1.0.
+        fields: those headers, and what else stands behind the target.
     """
 
     method: str
     path: str
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
-    raw_head: bytes
-    http_11: bool
+    fields: Fields
 
     def __repr__(self) -> str:
         """Show method and path; query and headers hold secrets."""
         return f"<Request {self.method} {self.path}>"
 
     @property
-    def keeps_alive(self) -> bool:
-        """Whether the peer may send another request on this connection."""
-        connection = self.headers.get("connection")
-        return self.http_11 and (connection is None or "close" not in _tokens(connection))
+    def http_11(self) -> bool:
+        """Whether it is HTTP/1.1 and not 1.0."""
+        return self.fields.http_11
 
     @property
     def waits_to_send(self) -> bool:
         """Whether the peer sends the body only once it was told to go on."""
-        return self.http_11 and "100-continue" in _tokens(self.headers.get("expect", ""))
+        return self.http_11 and "100-continue" in tokens(self.headers.get("expect", ""))
 
     @property
     def is_upgrade(self) -> bool:
@@ -67,7 +83,7 @@ class Request:
             self.method == "GET"
             and self.http_11
             and self.headers.get("upgrade", "").lower() == "websocket"
-            and "upgrade" in _tokens(self.headers.get("connection", ""))
+            and "upgrade" in tokens(self.headers.get("connection", ""))
         )
 
 
@@ -97,12 +113,14 @@ class Answer:
         body: whole, or in pieces, which are sent without being joined first, or as it comes.
         content_type: of the body.
         headers: more of them.
+        wire: all of it as a connection that goes on gets it, if that was made beforehand.
     """
 
     status: int
     body: bytes | Sequence[bytes] | Stream = field(default=b"", repr=False)
     content_type: str = "application/json"
     headers: HeaderPairs = ()
+    wire: Sequence[bytes] = field(default=(), repr=False)
 
 
 def problem(status: int, words: str, *, headers: HeaderPairs = ()) -> Answer:
@@ -176,5 +194,6 @@ def decoded(text: str, where: str) -> str:
     raise HttpError(400, f"the {where} is not percent-encoded UTF-8")
 
 
-def _tokens(value: str) -> set[str]:
+def tokens(value: str) -> set[str]:
+    """Return what a header lists, in lower case."""
     return {token.strip().lower() for token in value.split(",")}

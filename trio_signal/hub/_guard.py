@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import trio
 
 from ._door import Visit
@@ -23,8 +23,7 @@ _PARTS: Final = 4
 _LAST_ANSWERS: Final = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, eq=False):
     """One request and the connection that it came on.
 
     Attributes:

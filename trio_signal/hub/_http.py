@@ -26,7 +26,8 @@ from typing import Final, Protocol
 import trio
 
 from ._direct import Direct
-from ._exchange import Answer, HttpError, Request, Stream, StreamBroken, problem, render_head
+from ._exchange import Answer, Fields, HttpError, Request, Stream, StreamBroken, problem, render_head
+from ._fairness import Turnstile
 from ._framing import Chunked, Counted
 from ._pace import LEAST_RATE, PIECE, Pace, chunk, packed
 from ._request_head import MOST_TARGET, read_head
@@ -39,6 +40,9 @@ _BODY_START: Final = 10.0
 #: Seconds for which a peer that was told to close may go on talking, and may be silent.
 _LINGER: Final = 5.0
 _LINGER_SILENCE: Final = 2.0
+
+#: The most bytes of a request's fields that are kept for the next one.
+_MOST_KNOWN: Final = 1024
 
 #: Bytes kept of the requests that a peer sends ahead while we work on its first.
 _MOST_AHEAD: Final = 64 * 1024
@@ -61,16 +65,26 @@ class HttpConnection:
         stream: the connection, TLS included.
         watched: told when the peer must have said something, for somebody who ends the connection then; by
             default each wait has a time limit of its own, which costs more.
+        turnstile: what each request, and each further piece of a long answer, passes through; by default
+            they have no turns.
         head_limit: the most bytes of a request's head.
         head_timeout: seconds for a head from its first byte, and for the first byte after connecting.
         idle_timeout: seconds between two requests.
         answer_timeout: seconds that the peer may refuse to take any of an answer.
     """
 
+    # It lasts as long as the connection, of which there may be thousands.
+    __slots__ = (
+        *("_answer_timeout", "_answered", "_body", "_buffer", "_direct", "_head_limit", "_head_timeout"),
+        *("_idle_timeout", "_is_head", "_is_http_11", "_known", "_length", "_patience", "_stays", "_stream"),
+        *("_told", "_turnstile", "_waits_for_100", "_watched", "_whole"),
+    )
+
     def __init__(
         self,
         stream: trio.abc.Stream,
         watched: Watched | None = None,
+        turnstile: Turnstile | None = None,
         *,
         head_limit: int = 16 * 1024,
         head_timeout: float = 10.0,
@@ -84,8 +98,11 @@ class HttpConnection:
         self._answer_timeout: Final = answer_timeout
         self._patience = min(head_timeout, idle_timeout)
         self._watched: Final = watched
+        self._turnstile: Final = turnstile
         self._direct: Final = Direct(stream)
         self._buffer = bytearray()
+        # Clients send the same ones again and again.
+        self._known: Fields | None = None
         self._body: Counted | Chunked = Counted(0)
         self._length = 0
         # Until a request has come whole, and says otherwise, the connection ends with its answer.
@@ -106,12 +123,24 @@ class HttpConnection:
         """
         self._is_head = self._is_http_11 = self._stays = self._whole = False
         self._answered = self._told = False
+        head = b""
         if self._buffer:
             await trio.lowlevel.checkpoint()
-        elif not await self._starts():
-            return None
-        head = await self._read_head()
+        else:
+            data = await self._first()
+            if not data:
+                return None
+            end = _HEAD_END.search(data)
+            # Most requests come in one piece, and have nothing behind their head.
+            if end is not None and end.end() == len(data) <= self._head_limit:
+                head = bytes(data)
+            else:
+                self._buffer += data
+        if not head:
+            head = await self._read_head()
         self._patience = self._idle_timeout
+        if self._turnstile is not None and not self._turnstile.passes():
+            await self._turnstile.wait()
         return self._parse(head)
 
     async def read_body(
@@ -172,6 +201,14 @@ class HttpConnection:
             return False
         self._answered = True
         stays = self._stays and self._whole and not close
+        if answer.wire and stays and not self._is_head:
+            if len(answer.wire) > 1:
+                self._told = await self._write(answer.wire)
+            else:
+                [whole] = answer.wire
+                taken = self._write_now(whole)
+                self._told = taken == len(whole) or await self._write([whole[taken:]])
+            return self._told  # noqa: ASYNC910
         if isinstance(answer.body, Stream) and answer.body.size is None and not self._is_http_11:
             # The end of the connection would be the only sign of the end, and is one of trouble too.
             answer = problem(505, "what has no known length is sent to HTTP/1.1 only")
@@ -184,7 +221,7 @@ class HttpConnection:
         if self._is_head or size <= PIECE:
             whole = head if self._is_head else b"".join((head, *pieces))
             # Most answers go in one step, and most of what sending may need is for the others.
-            taken = self._direct.write(whole)
+            taken = self._write_now(whole)
             self._told = taken == len(whole) or await self._write([whole[taken:]])
         else:
             self._told = await self._write(packed(head, pieces))
@@ -224,23 +261,23 @@ class HttpConnection:
         """Return what has come behind the head, for whoever takes the stream over after an upgrade."""
         return bytes(self._buffer)
 
+    async def _first(self) -> bytes | bytearray:
+        """Wait for the first bytes of a request; return none if none come. A checkpoint."""
+        due = trio.current_time() + self._patience
+        if self._watched is None:
+            with trio.CancelScope(deadline=due):
+                return await self._direct.read(PIECE)
+            return b""
+        self._watched.due = due
+        data = await self._direct.read(PIECE)
+        self._watched.due = math.inf
+        return data
+
     async def _more(self) -> bool:
         """Receive once into the buffer; return False at the connection's end. A checkpoint."""
         data = await self._direct.read(PIECE)
         self._buffer += data
         return bool(data)
-
-    async def _starts(self) -> bool:
-        """Wait for the first byte of a request; return False if none comes. A checkpoint."""
-        due = trio.current_time() + self._patience
-        if self._watched is None:
-            with trio.CancelScope(deadline=due):
-                return await self._more()
-            return False
-        self._watched.due = due
-        has_come = await self._more()
-        self._watched.due = math.inf
-        return has_come
 
     async def _read_head(self) -> bytes:
         """Take the head off what has come, once it is whole. A checkpoint only where it has to wait."""
@@ -266,10 +303,12 @@ class HttpConnection:
         raise HttpError(431, f"the request's head is over {self._head_limit} bytes")
 
     def _parse(self, head: bytes) -> Request:
-        request = read_head(head)
-        headers = request.headers
-        self._is_head, self._is_http_11 = request.method == "HEAD", request.http_11
-        self._stays = request.keeps_alive
+        request = read_head(head, self._known)
+        headers, fields = request.headers, request.fields
+        if len(fields.raw) <= _MOST_KNOWN:
+            self._known = fields
+        self._is_head, self._is_http_11 = request.method == "HEAD", fields.http_11
+        self._stays = fields.keeps_alive
         self._length = int(headers.get("content-length", "0"))
         is_chunked = "transfer-encoding" in headers
         self._whole = not (self._length or is_chunked)
@@ -304,13 +343,21 @@ class HttpConnection:
             if not is_first:
                 # A long answer to one must not hold up everybody else.
                 await trio.lowlevel.checkpoint()
+                if self._turnstile is not None and not self._turnstile.passes():
+                    await self._turnstile.wait()
             is_first = False
-            taken = self._direct.write(piece)
+            taken = self._write_now(piece)
             pace.note(taken, 0.0)
             if taken < len(piece) and not await self._write_rest(piece[taken:], pace):
                 self._answered = True
                 return False  # noqa: ASYNC910
         return True  # noqa: ASYNC910
+
+    def _write_now(self, data: bytes) -> int:
+        """Write what goes at once, and return how much that was."""
+        if self._turnstile is not None:
+            self._turnstile.count(len(data))
+        return self._direct.write(data)
 
     async def _write_rest(self, data: bytes, pace: Pace) -> bool:
         """Send it, unless the peer is gone or takes it too slowly. A checkpoint."""

@@ -16,18 +16,22 @@ _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 def single(request: Request, name: str) -> str | None:
     """Return a parameter that may be given once; None without it."""
-    values = request.query.get(name, [])
+    values = request.query.get(name)
+    if values is None:
+        return None
     if len(values) > 1:
         raise HttpError(422, f"{name}: give it once")
-    return values[0] if values else None
+    return values[0]
 
 
 def number(request: Request, name: str) -> int | None:
     """Return a parameter that is a whole number; None without it."""
     value = single(request, name)
-    if value is not None and not _NUMBER.fullmatch(value):
+    if value is None:
+        return None
+    if not _NUMBER.fullmatch(value):
         raise HttpError(422, f"{name}: give a whole number from 0 on")
-    return None if value is None else int(value)
+    return int(value)
 
 
 def epoch_of(request: Request) -> str | None:

@@ -19,6 +19,7 @@ from ._pages import Hole, Page
 _MAX_DEPTH: Final = 64
 
 _encode: Final = msgspec.json.encode
+_decode: Final = msgspec.json.decode
 
 # RFC 6455 5.2: the only fragment of a text message; above 125 bytes a longer form of the length follows.
 _FINAL_TEXT: Final = 0x81
@@ -147,7 +148,7 @@ def as_json(frame: str | bytes) -> bytes:
     """
     data = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame
     try:
-        value: Any = msgspec.json.decode(data)
+        value: Any = _decode(data)
     except (ValueError, RecursionError):  # ValueError: msgspec's own errors, and UnicodeDecodeError
         return _encode(data.decode("utf-8", "replace"))
     if isinstance(value, str) or (data.count(b"[") + data.count(b"{") > _MAX_DEPTH and _is_deep(value)):

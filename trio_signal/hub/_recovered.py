@@ -3,10 +3,11 @@
 Who lost the hub at one moment comes back with the same number: after an outage that is everybody.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from . import _protocol
-from ._exchange import Answer
+from ._exchange import Answer, render_head
 from ._pace import packed
 from .connections import ConnectionManager
 
@@ -46,8 +47,10 @@ class Recovered:
         if size > _MOST_BYTES:
             # These are the log's own bytes: to wait for a slow client costs no second copy.
             return Answer(200, pieces), count
+        answer = Answer(200, pieces)
         # As it will be written, so that nobody has to join or split it again.
-        built = Answer(200, [*packed(b"", pieces)]), count
+        wire = [*packed(render_head(answer, size, close=False), pieces)]
+        built = replace(answer, wire=wire), count
         if len(self._built) == _MOST or self._bytes + size > _MOST_BYTES:
             self._forget()
         self._built[since, epoch, limit] = built

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ._exchange import HttpError, Request, decoded
+from ._exchange import Fields, HttpError, Request, decoded, tokens
 
 #: The most bytes of a request's target.
 MOST_TARGET: Final = 4096
@@ -25,33 +25,41 @@ _MOST_DIGITS: Final = 20
 _TEXT: Final = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 _NAME: Final = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
-_LINE: Final = re.compile(rf"({_NAME}) ([!-~]+) HTTP/([0-9]\.[0-9])")
+_START: Final = re.compile(rf"({_NAME}) ([!-~]+) ".encode())
+_VERSION: Final = re.compile(r"HTTP/([0-9]\.[0-9])")
 _NAMES: Final = re.compile(rf"(?:{_NAME}:)*")
 
 #: Which of two would hold is anybody's guess.
 _SINGLE: Final = frozenset({"host", "authorization", "content-length", "origin"})
 
 
-def read_head(head: bytes) -> Request:
+def read_head(head: bytes, known: Fields | None = None) -> Request:
     """Return the request of a head, which ends with its first empty line.
+
+    Args:
+        head: all of it.
+        known: the fields of a request before; of the same bytes they are not read again.
 
     Raises:
         HttpError: it is none, two parsers may read it in two ways, or we do not serve that
             (400, 414, 431, 501, 505).
     """
-    _check_text(head)
-    first, *lines = head[:-4].decode("latin-1").split("\r\n")
-    line = _LINE.fullmatch(first)
-    if line is None:
-        raise HttpError(400, "the first line is no request")
-    method, target, version = line.groups()
-    if version not in ("1.1", "1.0"):
-        raise HttpError(505, "this is HTTP/1.1")
-    http_11 = version == "1.1"
-    path, query = _split_target(target)
-    headers = _read_fields(lines)
-    _check_framing(headers, http_11=http_11)
-    return Request(method, path, query, headers, head, http_11)
+    start = _START.match(head)
+    if start is None:
+        _check_text(head)
+        raise _no_request()
+    raw = head[start.end() :]
+    # What stands before them is of visible characters alone, so that they mean now what they meant then.
+    if known is None or raw != known.raw:
+        _check_text(head)
+        known = _read_fields(raw)
+    method, target = start.groups()
+    path, query = _split_target(target.decode())
+    return Request(method.decode(), path, query, known.headers, known)
+
+
+def _no_request() -> HttpError:
+    return HttpError(400, "the first line is no request")
 
 
 def _check_text(head: bytes) -> None:
@@ -75,13 +83,29 @@ def _split_target(target: str) -> tuple[str, dict[str, list[str]]]:
     if query.count("&") >= _MOST_PARAMETERS:
         raise HttpError(400, f"the query has over {_MOST_PARAMETERS} parameters")
     parameters: dict[str, list[str]] = {}
-    for parameter in filter(None, query.replace("+", " ").split("&")):
+    for parameter in query.replace("+", " ").split("&"):
         name, _, value = parameter.partition("=")
-        parameters.setdefault(decoded(name, "query"), []).append(decoded(value, "query"))
+        if "%" in parameter:
+            name, value = decoded(name, "query"), decoded(value, "query")
+        if parameter:
+            parameters.setdefault(name, []).append(value)
     return path, parameters
 
 
-def _read_fields(lines: Iterable[str]) -> dict[str, str]:
+def _read_fields(raw: bytes) -> Fields:
+    version, *lines = raw[:-4].decode("latin-1").split("\r\n")
+    found = _VERSION.fullmatch(version)
+    if found is None:
+        raise _no_request()
+    if found[1] not in ("1.1", "1.0"):
+        raise HttpError(505, "this is HTTP/1.1")
+    http_11, headers = found[1] == "1.1", _read_headers(lines)
+    _check_framing(headers, http_11=http_11)
+    keeps_alive = http_11 and "close" not in tokens(headers.get("connection", ""))
+    return Fields(raw, headers, http_11, keeps_alive)
+
+
+def _read_headers(lines: Iterable[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")

@@ -12,7 +12,7 @@ from .. import __version__
 from ._account_routes import AccountRoutes, AsyncHandler
 from ._door import Visit
 from ._exchange import HeaderPairs
-from ._fairness import Recoveries
+from ._fairness import Recoveries, Turnstile
 from ._guard import Call, Guard
 from ._http import Answer, HttpConnection, HttpError, problem
 from ._hub import Hub, HubLimits
@@ -41,6 +41,9 @@ class Routes:
         limits: how much of everything.
         guard: who may ask.
         origins: which web pages may ask.
+
+    Attributes:
+        turnstile: what all requests pass through.
     """
 
     def __init__(self, hub: Hub, limits: HubLimits, guard: Guard, origins: Origins) -> None:
@@ -55,6 +58,7 @@ class Routes:
             parts=guard.parts,
         )
         self._recovered: Final = Recovered(hub.connections)
+        self.turnstile: Final = Turnstile()
         readable: dict[str, _Handler | AsyncHandler] = {
             "/websocket": self._not_upgraded,
             "/websocket/messages": self._recover,
@@ -73,7 +77,7 @@ class Routes:
 
     async def serve(self, stream: trio.abc.Stream, visit: Visit) -> None:
         """Answer one connection's requests until it ends. A checkpoint; cancelling ends it at once."""
-        http = HttpConnection(stream, visit)
+        http = HttpConnection(stream, visit, self.turnstile)
         # Used anew for each request.
         stack = AsyncExitStack()
         while (then := await self._serve_one(http, stream, visit, stack)) is True:
@@ -101,7 +105,7 @@ class Routes:
             return await self._give(http, error.answer, ())
         if request is None:
             return False
-        origin = self._origins.headers(request)
+        origin = self._origins.headers(request) if "origin" in request.headers else ()
         try:
             call = Call(request, request.path.rpartition("/")[2], http, visit, stream, stack)
             answer = self._answer(call)
@@ -121,7 +125,7 @@ class Routes:
         if answer.status >= 400:
             self._hub.counters.refused[answer.status] += 1
         if origin:
-            answer = replace(answer, headers=answer.headers + origin)
+            answer = replace(answer, headers=answer.headers + origin, wire=())
         return await http.send(answer, close=self._hub.stopping)
 
     def _answer(self, call: Call) -> Answer | Awaitable[Answer] | Session:

@@ -1,7 +1,6 @@
 """From a letter to the answer: a message of the hub's own client, and its outcome."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +8,7 @@ import trio
 
 from .._attachments import check_attachments
 from .._client import SignalClient
-from .._contents import Content, Reaction, RemoteDelete, Text
+from .._contents import Content, Reaction, RemoteDelete, Text, with_files
 from .._errors import AnswerError, BufferFull, Certainty, ClientClosed, ConfigurationError, FailedRecipient
 from .._outcomes import Dropped, DropReason, Failed, MessageDropped, Outcome, SendFailed
 from .._outgoing import OutgoingMessage
@@ -130,7 +129,7 @@ async def _with_files(signal: SignalClient, content: Content) -> Content:
     if not isinstance(content, Text) or not content.attachments:
         return content
     limit = signal._max_attachment_bytes  # noqa: SLF001
-    return replace(content, attachments=await check_attachments(content.attachments, limit=limit))
+    return with_files(content, await check_attachments(content.attachments, limit=limit))
 
 
 async def _see_through(message: OutgoingMessage) -> None:

@@ -121,11 +121,13 @@ class ConnectionManager:
 
     def take_in(self, data: bytes | str, *, timestamp: int | None = None) -> LogEntry:
         """Do as :meth:`broadcast`, however much waits for the disk: what the client has taken must go on."""
-        now = self._wall()
-        when = now if timestamp is None else timestamp
+        payload = _protocol.as_json(data)
         if self._kept is None:
-            return self._hand_out(self.log.append(_protocol.as_json(data), timestamp=when))
-        return self._kept.keep(self.log.draft(_protocol.as_json(data), timestamp=when), time=now)
+            when = self._wall() if timestamp is None else timestamp
+            return self._hand_out(self.log.append(payload, timestamp=when))
+        now = self._wall()
+        draft = self.log.draft(payload, timestamp=now if timestamp is None else timestamp)
+        return self._kept.keep(draft, time=now)
 
     def take_in_gap(self, gap: Gap, *, timestamp: int | None = None) -> LogEntry:
         """Do as :meth:`broadcast_gap`, however much waits for the disk."""
@@ -272,8 +274,10 @@ class ConnectionManager:
         slow: list[Outlet] = []
         # Each delivery goes through here, so the common case makes no other call than the one to the system.
         for outlet in self._live:
+            # Not called as a method, for which CPython would search the type first.
+            write = outlet.write
             try:
-                taken = outlet.write(data)
+                taken = write(data)
             except BlockingIOError:
                 taken = 0
             except OSError:

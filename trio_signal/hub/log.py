@@ -57,6 +57,9 @@ from ._pages import Hole, LogEntry, Page
 #: What an entry costs beside the text of its body, in bytes, roughly: three objects and a slot.
 _OVERHEAD: Final = 200
 
+#: Why most entries go.
+_OVERWRITTEN: Final = GapReason.OVERWRITTEN
+
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
@@ -315,28 +318,37 @@ class MessageLog:
     def _keep(self, body: bytes, came: float | None = None) -> LogEntry:
         """Move the head by one, to this entry; ``came`` where it is older than this moment."""
         self._expire()  # first, so that what is too old does not count as overwritten
-        number = self._head + 1
-        if number - self._oldest == self._max_messages:
-            self._overwrite()
-        self._head = number
+        self._head = number = self._head + 1
         entry = LogEntry(number, self._now if came is None else came, body)
-        self._ring[number % self._max_messages] = entry
-        self._bytes += len(body) + _OVERHEAD
+        size = self._bytes + len(body) + _OVERHEAD
+        ring, slot = self._ring, number % self._max_messages
+        if number - self._oldest == self._max_messages:
+            # A full log does this for each message, so it is laid out: the oldest has the slot of the newest.
+            old = ring[slot]
+            size -= len(old.body) + _OVERHEAD
+            self._oldest += 1
+            self._overwritten += 1
+            self._complete_after = old.time
+            self._last_loss = _OVERWRITTEN
+        ring[slot] = entry
+        self._bytes = size
         while self._bytes > self._max_bytes:
             self._overwrite()
         return entry
 
     def _expire(self) -> None:
         # Each entry is dropped once, so over time this costs a constant for each message.
-        if (now := self._clock()) > self._now:
+        clock, ring, size = self._clock, self._ring, self._max_messages
+        if (now := clock()) > self._now:
             self._now = now
-        ring, size, now = self._ring, self._max_messages, self._now
+        else:
+            now = self._now
         while self._oldest <= self._head and now - ring[self._oldest % size].time > self._max_age:
             self._drop_oldest(GapReason.EXPIRED)
             self._expired += 1
 
     def _overwrite(self) -> None:
-        self._drop_oldest(GapReason.OVERWRITTEN)
+        self._drop_oldest(_OVERWRITTEN)
         self._overwritten += 1
 
     def _drop_oldest(self, reason: GapReason) -> None:

@@ -7,6 +7,7 @@
      ├─ offer          with a store on disk: hands out what has come to the disk
      ├─ status board   history and rates
      ├─ heartbeats     tells the head, drops who is silent
+     ├─ turns          lets through who asks while many do
      └─ door           accepts connections
          └─ one task for each connection: requests, or a WebSocket session
 
@@ -147,7 +148,9 @@ async def serve_hub(
             _check_descriptors(limits)
             if key is None:
                 _logger.warning("the hub has no key: everybody on this machine may read and send")
-            await _run(hub, door, listeners, limits, lambda: task_status.started(hub))
+            await _run(
+                hub, door, listeners, limits, lambda: task_status.started(hub), turn=routes.turnstile.turn
+            )
         finally:
             for listener in listeners:
                 with suppress(OSError):
@@ -175,12 +178,15 @@ async def _run(
     listeners: Sequence[trio.abc.Listener[Any]],
     limits: HubLimits,
     on_started: Callable[[], None],
+    *,
+    turn: Callable[[], Awaitable[None]],
 ) -> None:
     async with trio.open_nursery() as tasks:
         tasks.start_soon(hub.board.follow)
         tasks.start_soon(hub.beat, limits.heartbeat_interval)
         tasks.start_soon(hub.watch_lateness)
         tasks.start_soon(door.dismiss_silent)
+        tasks.start_soon(turn)
         async with trio.open_nursery() as visitors:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(door.accept, listeners, visitors)

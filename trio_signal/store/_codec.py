@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from .._attachments import OutgoingAttachment
-from .._contents import Content, LinkPreview, Mention, Quote, Reaction, RemoteDelete, Text
+from .._contents import Content, LinkPreview, Mention, Quote, Reaction, RemoteDelete, Text, with_files
 from .._errors import AnswerError, Certainty, FailedRecipient, RecordedError
 from .._outcomes import Dropped, DropReason, Failed, Outcome, Sent
 
@@ -135,7 +135,7 @@ def with_paths(content: Content, change: Callable[[Path, int], Path]) -> Content
         replace(file, source=change(file.source, file.size)) if isinstance(file.source, Path) else file
         for file in content.attachments
     )
-    return replace(content, attachments=files) if files != content.attachments else content
+    return with_files(content, files) if files != content.attachments else content
 
 
 def _content_record(content: Content) -> _Record:

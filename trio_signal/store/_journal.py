@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import trio
 
@@ -92,6 +92,11 @@ class StoreJournal:
         self._beginning: Final[dict[OutgoingMessage, trio.Event]] = {}
 
     @property
+    def book(self) -> Self:
+        """See :attr:`trio_signal._journal.Journal.book`."""
+        return self
+
+    @property
     def waiting(self) -> int:
         """See :attr:`trio_signal._journal.Journal.waiting`."""
         return sum(stored.outcome is None for stored in self._past)
@@ -105,7 +110,7 @@ class StoreJournal:
         return [message for message in restored if message is not None]
 
     async def prepare(self, content: Content) -> Content:
-        """See :meth:`trio_signal._journal.Journal.prepare`."""
+        """See :meth:`trio_signal._journal.Book.prepare`."""
         await trio.lowlevel.checkpoint()
         if self._copies is None:
             return absolute(content)
@@ -129,13 +134,13 @@ class StoreJournal:
         return copied
 
     def discard(self, content: Content) -> None:
-        """See :meth:`trio_signal._journal.Journal.discard`."""
+        """See :meth:`trio_signal._journal.Book.discard`."""
         if self._copies is not None and (release := self._copies.releasing(content)) is not None:
             # Also while nothing can be committed, or refused ones would fill the disk that is full already.
             self.keeper.do_afterwards(release, at_latest_tried=True)
 
     async def accept(self, message: OutgoingMessage, enter: Callable[[OutgoingMessage], None]) -> None:
-        """See :meth:`trio_signal._journal.Journal.accept`."""
+        """See :meth:`trio_signal._journal.Book.accept`."""
         if _name(message) in self._open:
             raise ConfigurationError("id", f"a message {message.id!r} is in the store and has no outcome yet")
         stored = StoredMessage(
