@@ -1060,3 +1060,19 @@ async def test_a_promise_of_room_is_void_once_the_buffer_is_closed(autojump_cloc
     buffer.release(message)
     assert is_new(message)
     assert buffer.statistics().outgoing.accepted == 0
+
+
+@pytest.mark.contract("D1", "O1")
+async def test_what_is_restored_goes_to_who_waits_already(autojump_clock: MockClock) -> None:
+    buffer, taken = MessageBuffer(), list[OutgoingMessage]()
+
+    async def take() -> None:
+        taken.append(await buffer.take_in_turn())
+
+    message = OutgoingMessage("+15550002", "hi")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await wait_all_tasks_blocked()
+        buffer.restore(message)
+    assert taken == [message]
+    assert len(buffer) == 0

@@ -55,6 +55,31 @@ async def is_open(stream: MemoryStream) -> bool:
 # --- how many at once ---
 
 
+@pytest.mark.contract("H7", "H10")
+async def test_who_is_being_answered_stays_while_others_are_idle(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery)
+        visitors = [await hall.enter() for _ in range(3)]
+        visitors[0][1].is_at_work = True
+        visitors.append(await hall.enter())
+        assert [await is_open(stream) for stream, _ in visitors] == [True, False, True, True]
+        hall.door.close_idle()
+        assert [await is_open(stream) for stream, _ in visitors] == [True, False, False, False]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.contract("H7")
+async def test_of_those_who_are_all_being_answered_the_oldest_ends(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        hall = Hall(nursery)
+        visitors = [await hall.enter() for _ in range(3)]
+        for _, visit in visitors:
+            visit.is_at_work = True
+        visitors.append(await hall.enter())
+        assert [await is_open(stream) for stream, _ in visitors] == [False, True, True, True]
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.contract("H7")
 async def test_one_stranger_too_many_ends_the_oldest(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:

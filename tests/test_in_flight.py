@@ -592,3 +592,20 @@ async def test_a_turn_that_was_given_up_goes_to_the_next(autojump_clock: MockClo
     with trio.fail_after(0):
         await turn.acquire()
     turn.release()
+
+
+@pytest.mark.contract("O1", "O9")
+async def test_what_is_handed_over_as_the_client_is_left_was_certainly_not_sent(
+    autojump_clock: MockClock,
+) -> None:
+    class Trouble(Exception):
+        pass
+
+    messages: list[OutgoingMessage] = []
+    async with open_gateway() as gateway:
+        with pytest.raises(Trouble):
+            async with connected(gateway) as signal:
+                messages.append(await signal.send_message(PEER, "hi"))
+                raise Trouble
+        assert gateway.received == []
+    assert [message.outcome for message in messages] == [Dropped(DropReason.CLOSED)]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import trio_signal
@@ -155,6 +156,20 @@ def test_public_names_say_in_one_way_where_they_live(name: str) -> None:
     }
     # Either every one shows the public module, or every one shows the private module that it was written in.
     assert homes == {name} or (name not in homes and all(home.startswith("trio_signal.") for home in homes))
+
+
+def test_what_hides_its_content_hides_it_from_rich_too() -> None:
+    """Each struct has a ``__rich_repr__`` of msgspec that shows all, and rich prefers it to the repr."""
+    structs = {
+        value
+        for name in modules()
+        for value in vars(importlib.import_module(name)).values()
+        if isinstance(value, type) and issubclass(value, msgspec.Struct)
+    }
+    hiding = {struct for struct in structs if struct.__repr__ is not msgspec.Struct.__repr__}
+    assert hiding
+    own = msgspec.Struct.__rich_repr__
+    assert not {struct for struct in hiding if struct.__rich_repr__ is own}
 
 
 def test_the_version_is_the_same_in_both_places() -> None:

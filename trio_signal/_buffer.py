@@ -245,12 +245,10 @@ class MessageBuffer:
             self._notify()
 
     def restore(self, message: OutgoingMessage) -> None:
-        """Take in a message that an earlier process has accepted, whatever room there is.
-
-        Nobody waits for one yet.
-        """
-        self._accept(message)
-        self._append(message)
+        """Take in a message that an earlier process has accepted, whatever room there is."""
+        if self._queued or not self._give(message):
+            self._accept(message)
+            self._append(message)
 
     async def take(self) -> OutgoingMessage:
         """Wait for the oldest live message and take it.

@@ -71,6 +71,10 @@ class Request(msgspec.Struct, frozen=True):
         """Show nothing of what it holds: credentials, and what somebody wrote."""
         return "<Request>"
 
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """Tell rich, whose tracebacks show locals through this, no more than `repr()` tells."""
+        return []
+
 
 class WholeAnswer(msgspec.Struct, frozen=True):
     """An answer that has been read to its end."""

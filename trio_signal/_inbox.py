@@ -308,6 +308,8 @@ class Inbox:
         if self._entries and self._taken is not None and self._taken.has_room:
             self._wake_one()
 
+    # Ctrl-C in the midst of these would leave a task among those that wait which does not.
+    @trio.lowlevel.enable_ki_protection
     def _wake_one(self) -> None:
         """Wake the task that waits longest, if one does."""
         for task in self._waiters:
@@ -315,6 +317,7 @@ class Inbox:
             trio.lowlevel.reschedule(task)
             return
 
+    @trio.lowlevel.enable_ki_protection
     async def _wait(self) -> None:
         """Wait until this task is woken for what has come. A checkpoint; cancelling is safe."""
         task, waiters = trio.lowlevel.current_task(), self._waiters

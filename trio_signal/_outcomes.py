@@ -18,6 +18,10 @@ class DropReason(enum.StrEnum):
     CLOSED = "closed"
 
 
+# One is made for each message, and a struct costs a tenth of a frozen dataclass. `msgspec.structs.asdict()`
+# and `.replace()` do with them what those of `dataclasses` do with dataclasses.
+
+
 class Sent(msgspec.Struct, frozen=True):
     """The gateway has handed the message to Signal.
 

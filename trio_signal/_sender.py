@@ -249,6 +249,8 @@ class Sender:
             if lined_up:
                 await self._line_up(message, turn)
             try:
+                # It may have been handed to us in the moment in which we are cancelled: nothing leaves then.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 # While it lined up the link may have been lost, or a pause have begun, and it may have been
                 # withdrawn or have expired.
                 if (not lined_up or self._is_free(slot)) and begin_writing(message):

@@ -207,8 +207,8 @@ class Gateway(Protocol):
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """Attempt one message. Never raises but when cancelled; then nobody knows what became of it.
 
-        It has no time limit of its own but for what comes before the request: who is cancelled after
-        :meth:`send_limit` has passed has written it.
+        It has no time limit of its own but for what comes before the request, which ends before
+        :attr:`send_limit` has passed: who is cancelled then has nearly always written it.
         """
         ...
 

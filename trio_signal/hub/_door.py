@@ -28,16 +28,18 @@ class Visit:
         remote: the address it comes from.
         scope: cancels it.
         due: when the peer must have said something, on Trio's clock; infinite while there is work for it.
+        is_at_work: whether a request of its peer's has come whose answer has not been given.
     """
 
     # It lasts as long as the connection, of which there may be thousands.
-    __slots__ = ("_door", "due", "remote", "scope")
+    __slots__ = ("_door", "due", "is_at_work", "remote", "scope")
 
     def __init__(self, door: "Door", remote: str) -> None:
         self._door: Final = door
         self.remote: Final = remote
         self.scope: Final = trio.CancelScope()
         self.due = math.inf
+        self.is_at_work = False
 
     def admit(self) -> bool:
         """Count as admitted from now on; False if there are too many of those."""
@@ -106,7 +108,8 @@ class Door:
     def close_idle(self) -> None:
         """End every connection that nothing is being done for."""
         for visit in self._pending:
-            visit.scope.cancel(reason="the hub shuts down")
+            if not visit.is_at_work:
+                visit.scope.cancel(reason="the hub shuts down")
 
     def admit(self, visit: Visit) -> bool:
         """See :meth:`Visit.admit`."""
@@ -125,7 +128,9 @@ class Door:
     def _wait_outside(self, visit: Visit) -> None:
         if len(self._pending) >= self._max_pending:
             [(crowd, _)] = Counter(other.remote for other in self._pending).most_common(1)
-            oldest = next(other for other in self._pending if other.remote == crowd)
+            # Rather one who wants nothing now, though he be younger: min() gives the first of equals.
+            theirs = (other for other in self._pending if other.remote == crowd)
+            oldest = min(theirs, key=lambda other: other.is_at_work)
             del self._pending[oldest]
             oldest.scope.cancel(reason="too many connections without a token")
         self._pending[visit] = None

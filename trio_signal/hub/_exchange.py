@@ -44,6 +44,10 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
         """Show nothing: headers hold secrets."""
         return "<Fields>"
 
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """Tell rich, whose tracebacks show locals through this, no more than `repr()` tells."""
+        return []
+
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """The head of a request.
@@ -65,6 +69,10 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         """Show method and path; query and headers hold secrets."""
         return f"<Request {self.method} {self.path}>"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        """Tell rich no more than `repr()` tells."""
+        return [("method", self.method), ("path", self.path)]
 
     @property
     def http_11(self) -> bool:

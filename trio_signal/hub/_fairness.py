@@ -130,7 +130,8 @@ class Turnstile:
 
     def count(self, size: int) -> None:
         """Count what somebody who has passed writes, in bytes, beside himself."""
-        self._left -= size // _LIKE_ONE
+        # A long answer that goes out by itself would otherwise keep everybody waiting for many turns.
+        self._left = max(self._left - size // _LIKE_ONE, -_IN_A_TURN)
 
     async def wait(self) -> None:
         """Pass in a later turn. A checkpoint; cancelled, one has not passed."""

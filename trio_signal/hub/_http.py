@@ -51,9 +51,15 @@ _HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 
 class Watched(Protocol):
-    """What somebody ends once Trio's clock shows that it is due."""
+    """What somebody ends once Trio's clock shows that it is due, or when it is wanted for nothing.
+
+    Attributes:
+        due: when; infinite while nothing is waited for.
+        is_at_work: whether a request has come that is not answered.
+    """
 
     due: float
+    is_at_work: bool
 
 
 class HttpConnection:
@@ -115,7 +121,7 @@ class HttpConnection:
     async def next_request(self) -> Request | None:
         """Read the head of the next request; None if the peer has closed, or stays idle and is not watched.
 
-        A checkpoint. Cancelling is safe: what has come of the head is kept.
+        A checkpoint. Cancelled, a request may be lost that has come: end the connection.
 
         Raises:
             HttpError: it is no request that anybody may answer otherwise (400, 408, 414, 431, 501, 505).
@@ -123,6 +129,7 @@ class HttpConnection:
         """
         self._is_head = self._is_http_11 = self._stays = self._whole = False
         self._answered = self._told = False
+        self._note_work(is_at_work=False)
         head = b""
         if self._buffer:
             await trio.lowlevel.checkpoint()
@@ -139,6 +146,7 @@ class HttpConnection:
         if not head:
             head = await self._read_head()
         self._patience = self._idle_timeout
+        self._note_work(is_at_work=True)
         if self._turnstile is not None and not self._turnstile.passes():
             await self._turnstile.wait()
         return self._parse(head)
@@ -353,6 +361,10 @@ class HttpConnection:
                 return False  # noqa: ASYNC910
         return True  # noqa: ASYNC910
 
+    def _note_work(self, *, is_at_work: bool) -> None:
+        if self._watched is not None:
+            self._watched.is_at_work = is_at_work
+
     def _write_now(self, data: bytes) -> int:
         """Write what goes at once, and return how much that was."""
         if self._turnstile is not None:
@@ -375,6 +387,7 @@ class HttpConnection:
 
         A checkpoint. Takes no time where the peer is gone, or did not take the answer.
         """
+        self._note_work(is_at_work=False)
         await trio.lowlevel.checkpoint()
         if not self._told:
             return
