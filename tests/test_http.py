@@ -20,7 +20,7 @@ import trio.testing
 from tests.scene import Dialler
 from trio_signal import AnswerError, Certainty, CertificateError, LinkLost
 from trio_signal._dial import open_stream, parse_url
-from trio_signal._http import Connections, Unanswered, nothing_has_left, retry_after
+from trio_signal._http import Connections, Request, Unanswered, nothing_has_left, retry_after
 from trio_signal.gateways._calls import Call
 from trio_signal.gateways._clients import RequestWriter, certainty_of
 from trio_signal.testing import (
@@ -776,3 +776,9 @@ async def test_a_storm_of_cancelled_requests_leaves_nothing_behind(
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert (open_files(), trio.lowlevel.current_statistics().tasks_living) == before
         await client.aclose()
+
+
+def test_a_request_shows_nothing_of_what_it_holds() -> None:
+    request = Request(b"POST /v2/send HTTP/1.1\r\nAuthorization: Bearer sesame\r\n\r\n", b"sesame", 6)
+    # What rich shows in the place of the repr.
+    assert f"{request!r} {request.__rich_repr__()}" == "<Request> []"

@@ -285,3 +285,14 @@ def test_what_are_no_chunks_is_refused_without_a_word_of_them(said: bytes, statu
             pass
     assert refused.value.answer.status == status
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.contract("H9")
+def test_no_head_shows_its_secrets() -> None:
+    request = read_head(
+        b"GET /status?ticket=sesame HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sesame\r\n\r\n"
+    )
+    # What rich shows in the place of the repr.
+    shown = [request.__rich_repr__(), request.fields.__rich_repr__()]
+    assert "sesame" not in f"{request!r} {request.fields!r} {shown}"
+    assert shown == [[("method", "GET"), ("path", "/status")], []]

@@ -183,21 +183,20 @@ class Text(msgspec.Struct, frozen=True):
             raise ConfigurationError("preview.url", "the text does not contain it, so no app shows it")
         if self.edits is not None:
             check_time("edits", self.edits)
-        if self.mentions != ():
+        if self.mentions:
             self._check_mentions()
 
     def _check_mentions(self) -> None:
         if len(self.mentions) > _MAX_MENTIONS:
             raise ConfigurationError("mentions", f"{len(self.mentions)} are over {_MAX_MENTIONS}")
-        if self.mentions:
-            end = max(mention.start + mention.length for mention in self.mentions)
-            text = parse_styled(self.text)[0] if self.styled else self.text
-            units = len(text.encode("utf-16-le")) // 2
-            if end > units:
-                without = " without its marks" if self.styled else ""
-                raise ConfigurationError(
-                    "mentions", f"one ends at {end}, but the text{without} has {units} UTF-16 code units"
-                )
+        end = max(mention.start + mention.length for mention in self.mentions)
+        text = parse_styled(self.text)[0] if self.styled else self.text
+        units = len(text.encode("utf-16-le")) // 2
+        if end > units:
+            without = " without its marks" if self.styled else ""
+            raise ConfigurationError(
+                "mentions", f"one ends at {end}, but the text{without} has {units} UTF-16 code units"
+            )
 
     @property
     def held(self) -> int:
