@@ -1,6 +1,8 @@
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple, cast
 
 import pytest
 import trio
@@ -20,7 +22,7 @@ from trio_signal import (
     Undecodable,
 )
 from trio_signal._continuity import Position
-from trio_signal._envelopes import decode_frame
+from trio_signal._envelopes import Decoded, decode_frame
 from trio_signal._inbox import Event, Inbox
 
 #: What an item costs beside its raw bytes.
@@ -40,6 +42,16 @@ def undecodable(n: int, size: int = 60) -> Undecodable:
 
 def challenge(n: int) -> ChallengeRequired:
     return ChallengeRequired((f"token-{n}",), "+15550001", 60.0)
+
+
+def put(inbox: Inbox, items: Iterable[Event], *, time: int) -> None:
+    """Put items in, frames that follow each other in one."""
+    for is_frame, group in groupby(items, lambda item: isinstance(item, ReceivedMessage | Undecodable)):
+        if is_frame:
+            inbox.put(cast("list[Decoded]", [*group]), time=time)
+        else:
+            for item in group:
+                inbox.add(item, time=time)
 
 
 def cost(item: Event) -> int:
@@ -123,7 +135,7 @@ class Run:
         items = [self.make(arrival) for arrival in arrivals]
         for item in items:
             self.model.put(item, self.time)
-        self.inbox.put(iter(items), time=self.time)
+        put(self.inbox, items, time=self.time)
 
     def make(self, arrival: Arrival) -> Event:
         self.count += 1
@@ -210,13 +222,13 @@ def test_any_interleaving_agrees_with_a_list(
 @pytest.mark.contract("R8", "R4")
 async def test_what_has_no_room_becomes_one_gap_in_its_place(autojump_clock: MockClock) -> None:
     inbox = Inbox(max_items=2)
-    inbox.put([message(n) for n in range(3)], time=100)
-    inbox.put([message(3)], time=200)
-    inbox.put([message(4), undecodable(5)], time=350)
+    put(inbox, [message(n) for n in range(3)], time=100)
+    put(inbox, [message(3)], time=200)
+    put(inbox, [message(4), undecodable(5)], time=350)
     assert inbox.statistics().overflowed == 4
     assert [await inbox.take() for _ in range(2)] == [message(0), message(1)]
     # The gap is still there and still the last, but there is room again.
-    inbox.put([message(6)], time=400)
+    put(inbox, [message(6)], time=400)
     assert inbox.oldest == 100
     assert await inbox.take() == Gap(GapReason.OVERFLOW, 100, 350, count=4)
     assert await inbox.take() == message(6)
@@ -228,9 +240,9 @@ async def test_an_absence_that_has_no_room_widens_the_gap_and_nobody_knows_the_c
     autojump_clock: MockClock,
 ) -> None:
     inbox = Inbox(max_items=1)
-    inbox.put([message(0), message(1)], time=100)
-    inbox.put([Gap(GapReason.GATEWAY, 150, 300)], time=300)
-    inbox.put([message(2)], time=310)
+    put(inbox, [message(0), message(1)], time=100)
+    put(inbox, [Gap(GapReason.GATEWAY, 150, 300)], time=300)
+    put(inbox, [message(2)], time=310)
     await inbox.take()
     assert await inbox.take() == Gap(GapReason.OVERFLOW, 100, 310, count=None)
 
@@ -240,8 +252,8 @@ async def test_an_absence_reported_to_a_full_inbox_is_told_with_its_own_times(
     autojump_clock: MockClock,
 ) -> None:
     inbox = Inbox(max_items=1)
-    inbox.put([message(0)], time=100)
-    inbox.put([Gap(GapReason.GATEWAY, 150, 300)], time=300)
+    put(inbox, [message(0)], time=100)
+    put(inbox, [Gap(GapReason.GATEWAY, 150, 300)], time=300)
     await inbox.take()
     assert inbox.oldest == 150
     assert await inbox.take() == Gap(GapReason.OVERFLOW, 150, 300, count=None)
@@ -250,7 +262,7 @@ async def test_an_absence_reported_to_a_full_inbox_is_told_with_its_own_times(
 @pytest.mark.contract("R8")
 async def test_the_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
     inbox = Inbox(max_bytes=2000)
-    inbox.put([message(0, 900), message(1, 900), message(2, 60)], time=5)
+    put(inbox, [message(0, 900), message(1, 900), message(2, 60)], time=5)
     assert inbox.statistics().waiting_bytes == COST + 900 + COST
     assert await inbox.take() == message(0, 900)
     assert await inbox.take() == Gap(GapReason.OVERFLOW, 5, 5, count=2)
@@ -259,7 +271,7 @@ async def test_the_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
 @pytest.mark.contract("R8")
 async def test_one_item_larger_than_everything_is_let_in_alone(autojump_clock: MockClock) -> None:
     inbox = Inbox(max_bytes=1000)
-    inbox.put([message(0, 5000), message(1)], time=5)
+    put(inbox, [message(0, 5000), message(1)], time=5)
     assert await inbox.take() == message(0, 5000)
     assert await inbox.take() == Gap(GapReason.OVERFLOW, 5, 5, count=1)
 
@@ -267,7 +279,7 @@ async def test_one_item_larger_than_everything_is_let_in_alone(autojump_clock: M
 @pytest.mark.contract("O6", "R8")
 async def test_a_challenge_is_told_however_full_it_is_but_only_once(autojump_clock: MockClock) -> None:
     inbox = Inbox(max_items=1)
-    inbox.put([message(0), message(1), challenge(2), challenge(3), message(4)], time=5)
+    put(inbox, [message(0), message(1), challenge(2), challenge(3), message(4)], time=5)
     inbox.close()
     assert await all_items(inbox) == [
         message(0),
@@ -306,7 +318,7 @@ async def test_the_position_is_behind_what_was_taken(autojump_clock: MockClock) 
     assert inbox.position is None
     inbox.advance(at(7))
     put_numbered(inbox, 8, 9)
-    inbox.put([challenge(1)], time=95)
+    put(inbox, [challenge(1)], time=95)
     places = [inbox.position]
     for _ in range(3):
         await inbox.take()
@@ -364,13 +376,13 @@ async def test_numbers_of_two_numberings_make_no_range(autojump_clock: MockClock
 async def test_what_has_no_number_is_counted_and_widens_no_range(autojump_clock: MockClock) -> None:
     inbox = Inbox(max_items=1)
     put_numbered(inbox, 1, 2)
-    inbox.put([undecodable(9)], time=29)
+    put(inbox, [undecodable(9)], time=29)
     put_numbered(inbox, 3)
     await inbox.take()
     assert await inbox.take() == Gap(GapReason.OVERFLOW, 20, 30, first=2, last=3, count=3)
     inbox = Inbox(max_items=1)
     put_numbered(inbox, 1)
-    inbox.put([undecodable(9)], time=15)
+    put(inbox, [undecodable(9)], time=15)
     put_numbered(inbox, 2)
     await inbox.take()
     assert await inbox.take() == Gap(GapReason.OVERFLOW, 15, 20, count=2)
@@ -410,7 +422,7 @@ async def test_a_loss_that_has_a_number_of_its_own_keeps_it(autojump_clock: Mock
 @pytest.mark.contract("R5")
 async def test_it_begins_where_another_process_was(autojump_clock: MockClock) -> None:
     inbox = Inbox(position=at(7, "old"))
-    inbox.put([challenge(1)], time=5)
+    put(inbox, [challenge(1)], time=5)
     inbox.add(Gap(GapReason.EPOCH_CHANGED, 1, 9), time=9, position=at(0))
     places = [inbox.position]
     for _ in range(2):
@@ -424,7 +436,7 @@ async def test_where_numbers_end_the_place_ends_behind_the_last(autojump_clock: 
     inbox = Inbox(position=at(7))
     put_numbered(inbox, 8)
     inbox.leave_numbers()
-    inbox.put([message(9)], time=90)
+    put(inbox, [message(9)], time=90)
     places = [inbox.position]
     for _ in range(2):
         await inbox.take()
@@ -437,14 +449,14 @@ async def test_where_numbers_end_the_place_ends_behind_the_last(autojump_clock: 
 
 def test_the_oldest_of_a_gap_is_when_it_began() -> None:
     inbox = Inbox()
-    inbox.put([Gap(GapReason.GATEWAY, 50, 99)], time=100)
+    put(inbox, [Gap(GapReason.GATEWAY, 50, 99)], time=100)
     assert inbox.oldest == 50
 
 
 async def test_the_oldest_follows_a_gap_that_is_widened_backwards(autojump_clock: MockClock) -> None:
     inbox = Inbox(max_items=1)
-    inbox.put([message(0), message(1)], time=1007)
-    inbox.put([Gap(GapReason.GATEWAY, 947, 1007)], time=1007)
+    put(inbox, [message(0), message(1)], time=1007)
+    put(inbox, [Gap(GapReason.GATEWAY, 947, 1007)], time=1007)
     await inbox.take()
     assert inbox.oldest == 947
     assert await inbox.take() == Gap(GapReason.OVERFLOW, 947, 1007)
@@ -486,11 +498,11 @@ async def test_a_task_that_waits_is_woken_by_whatever_comes(autojump_clock: Mock
         for _ in range(3):
             nursery.start_soon(taker)
         await wait_all_tasks_blocked()
-        inbox.put([message(0), undecodable(1)], time=5)
+        put(inbox, [message(0), undecodable(1)], time=5)
         await wait_all_tasks_blocked()
         assert len(taken) == 2
-        inbox.put([], time=6)
-        inbox.put([Gap(GapReason.GATEWAY, 1, 2)], time=7)
+        put(inbox, [], time=6)
+        put(inbox, [Gap(GapReason.GATEWAY, 1, 2)], time=7)
     assert taken == [message(0), undecodable(1), Gap(GapReason.GATEWAY, 1, 2)]
 
 
@@ -507,19 +519,19 @@ async def test_an_item_that_another_task_took_first_leaves_the_woken_one_waiting
         nursery.cancel_scope.deadline = trio.current_time() + 60
         nursery.start_soon(taker)
         await wait_all_tasks_blocked()
-        inbox.put([message(0)], time=5)
+        put(inbox, [message(0)], time=5)
         # As in the middle of a turn: this task takes the item before the one that was woken runs.
         inbox._left_in_turn = 1
         assert await inbox.take() == message(0)
         await wait_all_tasks_blocked()
         assert taken == []
-        inbox.put([message(1)], time=6)
+        put(inbox, [message(1)], time=6)
     assert taken == [message(1)]
 
 
 async def test_a_cancelled_take_leaves_the_item_there(autojump_clock: MockClock) -> None:
     inbox = Inbox()
-    inbox.put(map(message, range(3)), time=5)
+    put(inbox, map(message, range(3)), time=5)
     await inbox.take()
     for _ in range(2):
         # The first time in the middle of a turn, the second at the beginning of one.
@@ -545,11 +557,11 @@ async def test_cancelling_a_task_that_waits_takes_nothing_from_the_others(autoju
             nursery.start_soon(taker, n)
             await wait_all_tasks_blocked()
         # Woken and cancelled in the same tick: the first in the row has been given its turn already.
-        inbox.put([message(0)], time=5)
+        put(inbox, [message(0)], time=5)
         scopes[0].cancel()
         scopes[1].cancel()
         await wait_all_tasks_blocked()
-        inbox.put([message(1)], time=5)
+        put(inbox, [message(1)], time=5)
     assert taken == [(0, message(0)), (2, message(1))]
 
 
@@ -570,19 +582,19 @@ async def test_an_item_that_comes_while_a_cancelled_task_leaves_wakes_the_next(
             await wait_all_tasks_blocked()
             # It waits no more, and has not run since.
             scope.cancel()
-            inbox.put([message(n)], time=5)
+            put(inbox, [message(n)], time=5)
             nursery.start_soon(taker, trio.CancelScope())
             await wait_all_tasks_blocked()
             assert taken == [message(each) for each in range(n + 1)]
         nursery.start_soon(taker, trio.CancelScope())
         await wait_all_tasks_blocked()
-        inbox.put([message(3)], time=5)
+        put(inbox, [message(3)], time=5)
     assert taken[3] == message(3)
 
 
 async def test_a_loop_over_many_items_gives_others_a_turn(autojump_clock: MockClock) -> None:
     inbox = Inbox()
-    inbox.put(map(message, range(5000)), time=5)
+    put(inbox, map(message, range(5000)), time=5)
     turns = 0
 
     async def other() -> None:
@@ -605,7 +617,7 @@ async def test_what_is_taken_in_turn_is_the_same_and_a_cancellation_is_noticed(
 ) -> None:
     """A loop needs no checkpoint for each item, but is never far from one."""
     inbox = Inbox(acknowledge=acknowledge)
-    inbox.put(map(message, range(5000)), time=5)
+    put(inbox, map(message, range(5000)), time=5)
     taken: list[Event] = []
     calls = 0
     with trio.CancelScope() as scope:
@@ -631,7 +643,7 @@ async def test_the_first_take_is_a_checkpoint_and_so_is_one_that_finds_the_end(
     autojump_clock: MockClock,
 ) -> None:
     inbox = Inbox()
-    inbox.put([message(0)], time=5)
+    put(inbox, [message(0)], time=5)
     with assert_checkpoints():
         await inbox.take()
     inbox.close()
@@ -662,7 +674,7 @@ async def test_what_became_of_a_message_is_told_however_full_it_is(autojump_cloc
     """No gap could stand for it; there are no more than an earlier process had accepted."""
     inbox = Inbox(1)
     settled = [MessageSettled(f"id-{n}", "+15550100", None, Sent(n)) for n in range(5)]
-    inbox.put(settled, time=1)
+    put(inbox, settled, time=1)
     assert inbox.statistics().overflowed == 0
     assert [await inbox.take() for _ in settled] == settled
 

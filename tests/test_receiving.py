@@ -799,7 +799,7 @@ async def test_a_listener_is_told_of_all_that_it_can_learn_from() -> None:
     listener, inbox = Eavesdropper(known), Inbox()
     receiver = Receiver(inbox, MemoryJournal(), WallClock(), listener)
     receiver.take_in(
-        json.dumps(_at(frame, number)).encode() for number, frame in enumerate([*learnt, *nothing_new], 1)
+        [json.dumps(_at(frame, number)).encode() for number, frame in enumerate([*learnt, *nothing_new], 1)]
     )
     assert [json.loads(event.raw) for event in listener.heard] == [
         _at(frame, number) for number, frame in enumerate(learnt, 1)

@@ -1,9 +1,7 @@
-"""What the application has had, what it has missed, and what came twice. Pure."""
+"""What the application has had, and what it has missed. Pure."""
 
 import enum
 import math
-from collections import deque
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -120,30 +118,3 @@ def _is_name(value: object) -> bool:
         # Half of a character cannot be put into a URL.
         return False
     return True
-
-
-class DuplicateFilter:
-    """Remembers the last ``size`` keys. O(1) for each, memory bounded (contract R6)."""
-
-    def __init__(self, size: int = 10_000) -> None:
-        self._size: Final = max(1, size)
-        self._order: Final[deque[Hashable]] = deque()
-        self._seen: Final[set[Hashable]] = set()
-
-    def is_new(self, key: Hashable) -> bool:
-        """Remember the key; say whether it was unknown until now."""
-        seen, known = self._seen, len(self._seen)
-        seen.add(key)
-        # Looking first would hash the key twice.
-        if len(seen) == known:
-            return False
-        self._order.append(key)
-        if known == self._size:
-            seen.remove(self._order.popleft())
-        return True
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._seen
-
-    def __len__(self) -> int:
-        return len(self._order)

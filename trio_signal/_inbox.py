@@ -1,8 +1,9 @@
 """What has arrived and not been taken yet: bounded, in order, with gaps in their place (contract R8)."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Final
 
 import trio
@@ -10,7 +11,7 @@ import trio
 from ._acknowledgements import Acknowledgements
 from ._checks import check_count
 from ._continuity import Gap, GapReason, Position
-from ._envelopes import ReceivedMessage, Undecodable
+from ._envelopes import Decoded, ReceivedMessage, Undecodable
 from ._errors import ConfigurationError
 from ._outcomes import Outcome
 
@@ -129,21 +130,20 @@ class Inbox:
         self._left_in_turn = 0
         self._closed = False
 
-    def put(self, items: Iterable[Event], *, time: int) -> None:
+    def put(self, frames: Sequence[Decoded], *, time: int) -> None:
         """Add what came at ``time`` (milliseconds since the epoch). Never waits, never fails."""
-        entries, reached = self._entries, self._reached
-        most, max_bytes = self._max_items, self._max_bytes
-        for item in items:
-            # As add(), laid out for what nearly everything is that comes.
-            if type(item) is ReceivedMessage:
-                size = _OVERHEAD + len(item.raw)
-                if len(entries) < most and self._bytes + size <= max_bytes:
-                    entries.append((item, size, time, reached))
-                    self._bytes += size
-                    if self._waiters:
-                        self._wake_one()
-                    continue
-            self.add(item, time=time)
+        # As add() of each, where there is room for all.
+        entries = self._entries
+        sizes = [_OVERHEAD + len(frame.raw) for frame in frames]
+        size = self._bytes + sum(sizes)
+        if len(entries) + len(frames) > self._max_items or size > self._max_bytes:
+            for frame in frames:
+                self.add(frame, time=time)
+            return
+        entries.extend(zip(frames, sizes, repeat(time), repeat(self._reached)))
+        self._bytes = size
+        for _ in range(min(len(frames), len(self._waiters))):
+            self._wake_one()
 
     def add(self, item: Event, *, time: int, position: Position | None = None) -> None:
         """Add one item. Never waits, never fails.

@@ -5,14 +5,16 @@ through :class:`Journal`. :class:`MemoryJournal` forgets everything with the pro
 store on disk (:mod:`trio_signal.store`) stands in its place without a change to the tasks.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from ._contents import Content
-from ._continuity import Cursor, DuplicateFilter
+from ._continuity import Cursor
+from ._duplicates import MessageFilter
+from ._envelopes import Decoded
 from ._inbox import Event, MessageSettled
 from ._outgoing import OutgoingMessage
 
@@ -116,8 +118,8 @@ class Journal(Protocol):
         """Write down that nothing of it has left after all, and it waits for another attempt."""
         ...
 
-    def is_new(self, key: Hashable, /) -> bool:
-        """Remember a received message's key; say whether it was unknown until now."""
+    def new_of(self, events: Sequence[Decoded], /) -> Sequence[Decoded]:
+        """Return those that have not come before, in their order, and remember them."""
         ...
 
     def done_with(self, event: Event) -> None:
@@ -160,8 +162,7 @@ class MemoryJournal:
 
     def __init__(self, cursor: Cursor | None = None) -> None:
         self._cursor = cursor
-        #: See :meth:`Journal.is_new`. The filter's own, since it is asked for each message that comes.
-        self.is_new: Final[Callable[[Hashable], bool]] = DuplicateFilter().is_new
+        self._received: Final = MessageFilter()
 
     def restore(self, report: Callable[[MessageSettled], None]) -> Sequence[Restored]:  # noqa: ARG002
         """See :meth:`Journal.restore`. There is nothing."""
@@ -172,6 +173,10 @@ class MemoryJournal:
 
     def unsent(self, message: OutgoingMessage) -> None:
         """See :meth:`Journal.unsent`."""
+
+    def new_of(self, events: Sequence[Decoded]) -> Sequence[Decoded]:
+        """See :meth:`Journal.new_of`."""
+        return self._received.new_of(events)
 
     def done_with(self, event: Event) -> None:
         """See :meth:`Journal.done_with`."""

@@ -2,20 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeGuard
 
 import trio
 
 from ._continuity import Cursor, Gap, GapReason, cursor_at
-from ._envelopes import ReceivedMessage, Undecodable, decode_frame, duplicate_key
-from ._inbox import Event, Inbox
+from ._envelopes import Decoded, ReceivedMessage, Undecodable, decode_frame, decode_frames
+from ._inbox import Inbox
 from ._journal import Journal
 from .gateways import Link, Note, Numbered
-
-#: A frame as it came, which nearly everything is that comes.
-_RAW: Final = (bytes, str)
 
 _NOBODY: Final[Mapping[str, str]] = {}
 
@@ -47,7 +44,7 @@ class Listener(Protocol):
         """The UUID of each number, as far as is known."""
         ...
 
-    def hear(self, event: ReceivedMessage | Undecodable) -> None:
+    def hear(self, event: Decoded) -> None:
         """Take note of what came.
 
         Not of what has a number: a hub gives that to all its clients. Nor of an ordinary message of somebody
@@ -120,39 +117,36 @@ class Receiver:
         self._reached = None if cursor is None else (cursor.time, cursor.position)
         self._received = self._undecodable = self._duplicates = self._gaps = 0
 
-    def take_in(self, items: Iterable[str | bytes | Undecodable | Numbered]) -> None:
+    def take_in(self, items: Sequence[str | bytes | Undecodable | Numbered]) -> None:
         """Put what came into the inbox as events. Never waits, whatever it is."""
         if self._absence is not None or not self._has_begun:
             self.report_absence(in_passing=True)
         # While an absence is in doubt the cursor has to stay before it.
         now = self._wall.now() if self._absence is None else self._absence.since
-        is_new, listener = self._journal.is_new, self._listener
-        people = _NOBODY if listener is None else listener.people
-        events: list[Event] = []
+        if _are_raw(items):
+            self._hand_over(decode_frames(items), now)
+            return
+        events: list[Decoded] = []
         for item in items:
-            if isinstance(item, _RAW):
-                event = decode_frame(item)
-            elif isinstance(item, Numbered):
+            if isinstance(item, Numbered):
                 self._hand_over(events, now)
+                events = []
                 self._take_in_numbered(item)
-                continue
             else:
-                event = item
-            if not isinstance(event, ReceivedMessage):
-                self._undecodable += 1
-            elif (key := duplicate_key(event)) is not None and not is_new(key):
-                self._duplicates += 1
-                continue
-            events.append(event)
-            if listener is not None and _may_tell(event, people):
-                listener.hear(event)
+                events.append(item if isinstance(item, Undecodable) else decode_frame(item))
         self._hand_over(events, now)
 
-    def _hand_over(self, events: list[Event], now: int) -> None:
-        """Put what has come so far into the inbox."""
-        self._received += len(events)
-        self._inbox.put(events, time=now)
-        events.clear()
+    def _hand_over(self, events: Sequence[Decoded], now: int) -> None:
+        """Put what has come so far into the inbox, without duplicates."""
+        new, listener = self._journal.new_of(events), self._listener
+        telling = _telling(new, _NOBODY if listener is None else listener.people)
+        self._received += len(new)
+        self._duplicates += len(events) - len(new)
+        self._undecodable += sum(isinstance(event, Undecodable) for event in telling)
+        self._inbox.put(new, time=now)
+        if listener is not None:
+            for event in telling:
+                listener.hear(event)
 
     def begin(self, link: Link) -> None:
         """Note that a link stands; this decides who tells what was missed before."""
@@ -224,7 +218,7 @@ class Receiver:
             return
         until = max(absence.since, int(min(absence.until, now)))
         self._gaps += 1
-        self._inbox.put([Gap(absence.reason, absence.since, until)], time=now)
+        self._inbox.add(Gap(absence.reason, absence.since, until), time=now)
         if self._listener is not None:
             self._listener.missed(until)
 
@@ -268,18 +262,29 @@ class Receiver:
             self._reached = (time, position)
 
 
-def _may_tell(event: ReceivedMessage | Undecodable, people: Mapping[str, str]) -> bool:
-    """Say whether a listener that knows these people may learn anything from what came."""
-    if not isinstance(event, ReceivedMessage):
-        return True
-    envelope = event.envelope
-    number, uuid = envelope.source_number, envelope.source_uuid
-    return (
-        envelope.data_message is None
-        or event.exception is not None
-        or envelope.sync_message is not None
-        or envelope.receipt_message is not None
-        or (number is not None and uuid is not None and people.get(number) != uuid)
-        # What a device of the account sends with `notify_self` reaches the others as an ordinary message.
-        or event.account in (number, uuid, envelope.source)
-    )
+def _are_raw(items: Sequence[str | bytes | Undecodable | Numbered]) -> TypeGuard[Sequence[bytes]]:
+    """Say whether all are frames as they came, which is what nearly every gateway gives."""
+    return {bytes}.issuperset(map(type, items))
+
+
+def _telling(events: Sequence[Decoded], people: Mapping[str, str]) -> list[Decoded]:
+    """Return those from which a listener that knows these people may learn anything."""
+    uuid_of = people.get
+    telling: list[Decoded] = []
+    for event in events:
+        if type(event) is not ReceivedMessage:
+            telling.append(event)
+            continue
+        envelope, account = event.envelope, event.account
+        number, uuid = envelope.source_number, envelope.source_uuid
+        if (
+            envelope.data_message is None
+            or event.exception is not None
+            or envelope.sync_message is not None
+            or envelope.receipt_message is not None
+            or (number is not None and uuid is not None and uuid_of(number) != uuid)
+            # What a device of the account sends with `notify_self` reaches the others as an ordinary message.
+            or account in (number, uuid, envelope.source)
+        ):
+            telling.append(event)
+    return telling

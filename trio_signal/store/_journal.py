@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple, Self
@@ -10,8 +10,9 @@ from typing import Final, NamedTuple, Self
 import trio
 
 from .._contents import Content
-from .._continuity import Cursor, DuplicateFilter
-from .._envelopes import ReceivedMessage
+from .._continuity import Cursor
+from .._duplicates import DuplicateFilter
+from .._envelopes import Decoded, ReceivedMessage, duplicate_key
 from .._errors import Certainty, ConfigurationError, StoreDamaged
 from .._inbox import Event, MessageSettled
 from .._journal import Restored
@@ -192,9 +193,9 @@ class StoreJournal:
             state = MessageState.WRITING if is_in_doubt(message) else MessageState.WAITING
             self._put(message, replace(stored, state=state, attempts=doubts(message)))
 
-    def is_new(self, key: Hashable) -> bool:
-        """See :meth:`trio_signal._journal.Journal.is_new`."""
-        return self._duplicates.is_new(_digest(key))
+    def new_of(self, events: Sequence[Decoded]) -> Sequence[Decoded]:
+        """See :meth:`trio_signal._journal.Journal.new_of`."""
+        return self._duplicates.new_of(events, list(map(_digest_of, events)))
 
     def done_with(self, event: Event) -> None:
         """See :meth:`trio_signal._journal.Journal.done_with`."""
@@ -203,9 +204,9 @@ class StoreJournal:
             if sequence is not None:
                 self.keeper.strike(sequence)
         elif isinstance(event, ReceivedMessage):
-            key = event.duplicate_key
+            digest = _digest_of(event)
             # What comes with a number is known by that, and its key was never asked for.
-            if key is not None and (digest := _digest(key)) in self._duplicates:
+            if digest is not None and digest in self._duplicates:
                 self.keeper.put_key(digest)
 
     @property
@@ -326,6 +327,10 @@ def _name(message: OutgoingMessage) -> tuple[str | None, str]:
     return message.account, message.id
 
 
-def _digest(key: Hashable) -> bytes:
+def _digest_of(event: Decoded) -> bytes | None:
+    """Return a digest of an event's duplicate key, if it has one."""
+    key = duplicate_key(event) if isinstance(event, ReceivedMessage) else None
+    if key is None:
+        return None
     # Not by msgpack, which knows no number beyond 64 bits.
     return hashlib.blake2b(repr(key).encode(errors="surrogatepass"), digest_size=_DIGEST).digest()
