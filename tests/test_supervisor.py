@@ -4,10 +4,10 @@ import gc
 import itertools
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -100,6 +100,28 @@ async def test_the_history_keeps_nothing_of_a_lost_connection_alive(autojump_clo
             assert str(lost.error) == str(signal.statistics().last_error)
             gc.collect()
             assert [stream() is not None for stream in opened] == [False] * (len(opened) - 1) + [True]
+
+
+async def test_an_error_that_is_kept_does_not_lead_to_itself(autojump_clock: MockClock) -> None:
+    """It was raised out of groups of nurseries; such a circle stays until a whole collection comes."""
+    async with open_gateway() as gateway, connected(gateway) as signal:
+        changes = signal.state_changes()
+        for way in (gateway.drop, gateway.half_open):
+            way()
+            lost, *_ = [await anext(changes) for _ in range(4)]
+            assert lost.error is not None
+            assert [*_behind(lost.error)].count(lost.error) == 1
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and all that it leads to, as often as it does."""
+    if error is not None:
+        yield error
+        yield from _behind(error.__cause__)
+        yield from _behind(error.__context__)
+        if isinstance(error, BaseExceptionGroup):
+            for each in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+                yield from _behind(each)
 
 
 @pytest.mark.contract("C6")

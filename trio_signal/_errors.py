@@ -351,10 +351,19 @@ def told(error: Exception) -> Exception:
     return next((leaf for leaf in leaves if isinstance(leaf, GatewayError)), leaves[0])
 
 
+def _is_wrapped(error: BaseException, other: BaseException | None) -> bool:
+    """Say whether the other is a group of nothing but this error: then each would keep the other alive."""
+    while isinstance(other, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", other)
+        other = group.exceptions[0] if len(group.exceptions) == 1 else None
+    return other is error
+
+
 def forget_frames(error: BaseException, *, handled: BaseException | None) -> None:
     """Take from an error, and from all that is behind it, the frames that it came through.
 
-    Whoever keeps the error would keep with them whatever was there: of a connection, all that it had.
+    Whoever keeps the error would keep with them whatever was there: of a connection, all that it had. Nor
+    does the error lead to itself any more, as it does where it was raised out of a group that it is in.
 
     Args:
         error: what is kept.
@@ -368,8 +377,10 @@ def forget_frames(error: BaseException, *, handled: BaseException | None) -> Non
             continue
         seen.add(id(each))
         each.__traceback__ = None
-        if each.__context__ is handled:
+        if each.__context__ is handled or _is_wrapped(each, each.__context__):
             each.__context__ = None
+        if _is_wrapped(each, each.__cause__):
+            each.__cause__ = None
         todo += (each.__cause__, each.__context__)
         if isinstance(each, BaseExceptionGroup):
             todo += cast("BaseExceptionGroup[BaseException]", each).exceptions
