@@ -4,8 +4,8 @@ Where a contender is itself the server, the generator is its clients (:mod:`~ben
 
 It speaks what the contenders need of signal-cli-rest-api 0.101: ``/v1/about``, ``/v1/health``,
 ``/v1/accounts``, ``/v1/groups/{number}``, ``/v2/send`` and ``/v1/receive/{number}`` with its handshake, pings
-and closes. It writes frames that were built before, keeps what it was sent, and at the end says what it has
-written and got. Standard library only, bound to 127.0.0.1.
+and closes; like it, it pings each WebSocket every 54 s. It writes frames that were built before, keeps what
+it was sent, and at the end says what it has written and got. Standard library only, bound to 127.0.0.1.
 
 Its orders as a gateway, each with numbers; those of :mod:`~benchmarks.crowd` are beside them.
 
@@ -24,7 +24,9 @@ import json
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -35,6 +37,9 @@ from .crowd import CONFIRMED_FIRST, Crowd
 
 #: Seconds to wait for a WebSocket on which to write.
 _PATIENCE: Final = 5.0
+
+#: Seconds from the gateway's one ping to its next on the same WebSocket.
+_PING_PERIOD: Final = 54.0
 
 #: Frames that go out in one write: about 45 KiB.
 _FRAMES_PER_WRITE: Final = 64
@@ -87,14 +92,19 @@ class Generator:
 
     Args:
         port: where it is a gateway; any if it is 0.
+        ping_period: seconds from one ping to the next on each WebSocket.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, *, ping_period: float = _PING_PERIOD) -> None:
         self._gateway = listen(port)
         self._control = listen()
         self._connections: set[Connection] = set()
         self._receiver: Connection | None = None
         self._connected = threading.Event()
+        self._ping_period: Final = ping_period
+        #: When each WebSocket is to be pinged, the next one first.
+        self._pings: Final = deque[tuple[float, Connection]]()
+        self._stopped: Final = threading.Event()
         self._prepared: list[tuple[Item, bytes]] = []
         self._written = 0
         self._conversations: dict[bytes, Conversation] = {}
@@ -108,6 +118,7 @@ class Generator:
         """Begin to serve."""
         start(attend, self._gateway, self._serve, self._connections)
         start(self._take_orders)
+        start(self._ping)
 
     @property
     def work(self) -> Work:
@@ -127,6 +138,7 @@ class Generator:
 
     def stop(self) -> None:
         """End every connection and listen no more."""
+        self._stopped.set()
         for sock in (self._gateway, self._control):
             hang_up(sock)
         for connection in list(self._connections):
@@ -172,10 +184,23 @@ class Generator:
 
     def _opened(self, connection: Connection) -> None:
         """Note a new WebSocket."""
+        self._pings.append((time.monotonic() + self._ping_period, connection))
         self._receiver = connection
         self._connected.set()
         if self._greets:
             self._blast(1)
+
+    def _ping(self) -> None:
+        """Ping each WebSocket whenever its time has come, whatever else is written to it."""
+        # One that is opened while nobody is to be pinged is to be pinged no sooner than this looks again.
+        pause = self._ping_period
+        while not self._stopped.wait(pause):
+            while self._pings and self._pings[0][0] <= time.monotonic():
+                due, connection = self._pings.popleft()
+                with suppress(OSError):  # it has ended, and is forgotten
+                    connection.write(bytes([0x80 | _PING, 0]))
+                    self._pings.append((due + self._ping_period, connection))
+            pause = self._pings[0][0] - time.monotonic() if self._pings else self._ping_period
 
     def _serve_websocket(self, connection: Connection) -> None:
         for opcode, payload in connection.frames():

@@ -1,14 +1,16 @@
 """The benchmarks do what they say. What figures a contender gets is not what is tested."""
 
+import contextlib
 import fcntl
 import json
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -26,6 +28,7 @@ from benchmarks.page import page, read_runs
 from benchmarks.peers import PEERS, Environment, Peer, PeerMissing, Program, bring
 from benchmarks.peers import peer as peer_module
 from trio_signal._wire import Frame
+from trio_signal.testing import server_frame
 
 from . import bench_contenders
 from .bench_contenders import TINY
@@ -415,6 +418,51 @@ def test_the_generator_counts_what_it_has_written(generator: Generator) -> None:
     measurement = ours.events(generator.address, {"warm": 1, "count": 130})
     assert measurement.work == generator.work
     assert generator.work == Work.of(item for item, _ in traffic.frames(131))
+
+
+def _receiver(generator: Generator) -> socket.socket:
+    """Open a receive socket and read the answer to its handshake."""
+    sock = socket.create_connection((generator.address.host, generator.address.port), timeout=5)
+    sock.sendall(b"GET /v1/receive/%b HTTP/1.1\r\nSec-WebSocket-Key: key\r\n\r\n" % traffic.ACCOUNT.encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    return sock
+
+
+def _unmasked(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Read the frames of a server: opcode and payload."""
+    while True:
+        first, size = file.read(2)
+        if size == 126:
+            size = int.from_bytes(file.read(2))
+        yield first & 0x0F, file.read(size)
+
+
+def test_the_generator_pings_between_whole_frames_until_the_connection_ends() -> None:
+    generator = Generator(ping_period=0.0005)
+    generator.start()
+    try:
+        with contextlib.closing(_receiver(generator)) as receiver:
+            for order in (("prepare", 2_000), ("blast", 2_000)):
+                generator.address.order(*order)
+            frames = _unmasked(receiver.makefile("rb"))
+            texts: list[bytes] = []
+            pings = 0
+            # The pings go on when all is written.
+            while len(texts) < 2_000 or pings < 20:
+                opcode, payload = next(frames)
+                if opcode == 0x9:
+                    pings += 1
+                    assert payload == b""
+                else:
+                    texts.append(payload)
+        assert [server_frame(text) for text in texts] == [frame for _, frame in traffic.frames(2_000)]
+        # Another one is pinged though the first has ended.
+        with contextlib.closing(_receiver(generator)) as receiver:
+            assert next(_unmasked(receiver.makefile("rb"))) == (0x9, b"")
+    finally:
+        generator.stop()
 
 
 # The report.

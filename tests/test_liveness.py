@@ -357,6 +357,52 @@ async def test_a_gateway_that_is_stalled_from_the_start(
             assert [(gap.reason, gap.since) for gap in gaps_in(events)] == [(GapReason.STALLED, EPOCH * 1000)]
 
 
+@pytest.mark.contract("L3", "R4")
+async def test_a_gateway_whose_pings_do_not_arrive_is_not_stalled_while_its_messages_do(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    async with open_gateway(ping_period=math.inf) as gateway:
+        changes: list[StateChange] = []
+        events: list[object] = []
+        async with connected(gateway) as signal:
+            nursery.start_soon(record, signal.state_changes(), changes)
+            nursery.start_soon(collect, signal.events(), events)
+            for _ in range(60):
+                await trio.sleep(10)
+                gateway.deliver(text="still here")
+            await trio.sleep(10.9)
+            assert (lost(changes), gaps_in(events), gateway.handshakes) == ([], [], 1)
+            await trio.sleep(5)
+            assert lost(changes) == [(611, Reason.GATEWAY_STALLED)]
+            (gap,) = gaps_in(events)
+            assert (gap.reason, gap.since) == (GapReason.STALLED, (EPOCH + 600) * 1000)
+
+
+@pytest.mark.parametrize("every", [0.5, 54.0])
+@pytest.mark.contract("L3", "R3")
+async def test_a_stall_over_a_ping_is_noticed_however_many_messages_came_before_it(
+    autojump_clock: MockClock, nursery: trio.Nursery, every: float
+) -> None:
+    """A message just before the stall says no more than one long ago: the next ping is late all the same."""
+    async with open_gateway() as gateway:
+        changes: list[StateChange] = []
+        events: list[object] = []
+        async with connected(gateway) as signal:
+            nursery.start_soon(record, signal.state_changes(), changes)
+            nursery.start_soon(collect, signal.events(), events)
+            while trio.current_time() < 107:
+                gateway.deliver(text="before")
+                await trio.sleep(every)
+            gateway.stall()
+            for _ in range(60):
+                gateway.deliver(text="kept or lost")
+                await trio.sleep(0.5)
+            gateway.unstall()
+            await trio.sleep(10)
+            assert lost(changes) == [(54 + 65, Reason.GATEWAY_STALLED)]
+            assert gaps_in(events)[0].reason is GapReason.STALLED
+
+
 @pytest.mark.contract("L3")
 async def test_three_connections_without_a_ping_disarm_the_watch_with_one_warning(
     autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
@@ -409,11 +455,11 @@ async def test_connections_that_end_early_prove_nothing_about_pings(autojump_clo
 
 def test_the_watch_believes_a_lack_of_pings_unless_there_never_were_any() -> None:
     watch = StallWatch()
-    assert watch.deadline(100, None) == 165
+    assert watch.deadline(100, None, 100) == 165
     assert [watch.is_stalled() for _ in range(3)] == [True, True, False]
-    assert watch.deadline(100, None) == math.inf
-    assert watch.deadline(100, 200) == 265
-    assert watch.deadline(300, None) == 365
+    assert watch.deadline(100, None, 900) == math.inf
+    assert watch.deadline(100, 200, 100) == 265
+    assert watch.deadline(300, None, 300) == 365
     assert all(watch.is_stalled() for _ in range(10))
 
 
