@@ -439,6 +439,34 @@ async def test_any_byte_is_life(autojump_clock: MockClock, life: bytes) -> None:
         assert trio.current_time() == 79
 
 
+@pytest.mark.parametrize("life", [KEEP_ALIVE, KEEP_ALIVE[:4], told(b"1")])
+async def test_whatever_comes_wakes_whoever_waits_for_a_sign_of_life(
+    autojump_clock: MockClock, life: bytes
+) -> None:
+    daemon = Daemon()
+    async with reading(daemon, HEAD) as (link, reader), trio.open_nursery() as nursery:
+        heard: list[tuple[float, float, int]] = []
+
+        async def wait(since: float) -> None:
+            await link.heard(since)
+            heard.append((since, trio.current_time(), len(reader.events)))
+
+        for since in (0, 3, 5.5, 5.6):
+            nursery.start_soon(wait, since)
+        with trio.move_on_after(5.5) as scope:
+            await link.heard(1)
+        assert scope.cancelled_caught
+        await daemon.write(life)
+        await wait_all_tasks_blocked()
+        count = len(reader.events)
+        assert sorted(heard) == [(0, 0, 0), (3, 5.5, count), (5.5, 5.5, count)]
+        # The end is no sign of life.
+        await daemon.end()
+        await trio.sleep(1)
+        assert len(heard) == 3
+        nursery.cancel_scope.cancel()
+
+
 # --- Ends, and what may be lost by them. ---
 
 LAST: Final = "last chunk"

@@ -1,5 +1,6 @@
 """The WebSocket under the client, against a peer that is scripted byte by byte, on streams in memory."""
 
+import math
 import random
 import socket
 import struct
@@ -14,7 +15,7 @@ from tests.peers import Dialled, Peer, answers, sends
 from trio_signal import GatewayError, GatewayRefused, LinkLost, Reason
 from trio_signal._link_stream import READ, LinkStream
 from trio_signal._websocket import WebSocketLink, open_websocket, rejected
-from trio_signal.testing import close_frame, fragmented, memory_connection, server_frame
+from trio_signal.testing import MemoryStream, close_frame, fragmented, memory_connection, server_frame
 from trio_signal.testing._frames import ClientFrame, Opcode
 
 LIMIT = 64 * 1024
@@ -968,3 +969,112 @@ async def test_a_cancelled_read_of_a_plain_socket_loses_nothing() -> None:
         assert scope.cancelled_caught
         await theirs.send_all(b"still there")
         assert await stream.receive_some(READ) == b"still there"
+
+
+class Drawer:
+    """Draws all the time, and knows what was given."""
+
+    def __init__(self, stream: LinkStream) -> None:
+        self.stream = stream
+        self.messages: list[bytes] = []
+
+    async def run(self) -> None:
+        while messages := await self.stream.draw():
+            self.messages += messages
+
+
+async def established(nursery: trio.Nursery) -> tuple[LinkStream, Drawer, MemoryStream]:
+    """Return a stream past its handshake that is drawn from, and its other end; nobody reads on the side."""
+    ours, theirs = memory_connection(1 << 20)
+    stream = LinkStream(ours, LIMIT)
+    await theirs.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    await stream.receive_some()
+    drawer = Drawer(stream)
+    nursery.start_soon(drawer.run)
+    await trio.testing.wait_all_tasks_blocked()
+    return stream, drawer, theirs
+
+
+async def test_a_sign_of_life_wakes_whoever_waits_for_it(autojump_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        stream, _, theirs = await established(nursery)
+        heard: list[tuple[float, float]] = []
+
+        async def wait(since: float) -> None:
+            await stream.heard(since)
+            heard.append((since, trio.current_time()))
+
+        for since in (0, 2, 2.5, 7, math.inf):
+            nursery.start_soon(wait, since)
+        for _ in range(3):
+            await trio.sleep(2.5)
+            await theirs.send_all(server_frame(b"", PONG))
+            # Who reads on the side takes it, as trio-websocket does.
+            await stream.receive_some()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(heard) == [(0, 0), (2, 2.5), (2.5, 2.5), (7, 7.5)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_read_is_drawn_before_it_counts_as_heard(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        stream, drawer, theirs = await established(nursery)
+        given: list[int] = []
+
+        async def wait() -> None:
+            await stream.heard(1)
+            given.append(len(drawer.messages))
+
+        nursery.start_soon(wait)
+        await trio.sleep(1)
+        # More than is given at once.
+        await theirs.send_all(server_frame(b"") * 5_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert given == [5_000]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_nobody_has_drawn_yet_is_not_heard(autojump_clock: trio.testing.MockClock) -> None:
+    ours, theirs = memory_connection()
+    stream = LinkStream(ours, LIMIT)
+    await theirs.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + server_frame(b"hello"))
+    await stream.receive_some()
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(1) as scope:
+            await stream.heard(0)
+        assert scope.cancelled_caught
+        nursery.start_soon(Drawer(stream).run)
+        await stream.heard(0)
+        assert trio.current_time() == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_waiting_for_a_sign_of_life_can_be_cancelled_and_begun_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        stream, drawer, theirs = await established(nursery)
+        with trio.move_on_after(1) as scope:
+            await stream.heard(1)
+        assert scope.cancelled_caught
+        nursery.start_soon(stream.heard, 1)
+        await theirs.send_all(server_frame(b"hello"))
+        await stream.heard(1)
+        assert trio.current_time() == 1
+        assert drawer.messages == [b"hello"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["end", "close"])
+async def test_where_nothing_more_can_come_nothing_is_heard(
+    autojump_clock: trio.testing.MockClock, how: str
+) -> None:
+    async with trio.open_nursery() as nursery:
+        stream, _, theirs = await established(nursery)
+        with trio.move_on_after(10) as scope:
+            nursery.start_soon(theirs.send_eof if how == "end" else stream.aclose)
+            await stream.heard(0.1)
+        assert scope.cancelled_caught
+        nursery.cancel_scope.cancel()

@@ -77,6 +77,7 @@ class SignalClient(AccountOperations):
             # Others send through a hub as well, and its own client settles what is sent through it.
             is_possible=lambda: not self._receiver.has_numbers,
             is_listening=self._is_listening,
+            heard=self._heard,
         )
         self._status.listen(self._settler.wake_up)
         self._receiver: Final = Receiver(inbox, journal, wall, self._settler if waits_for_evidence else None)
@@ -335,12 +336,20 @@ class SignalClient(AccountOperations):
         )
 
     def _challenged(self, account: str | None, tokens: tuple[str, ...], pause: float) -> None:
-        self._inbox.put([ChallengeRequired(tokens, account, pause)], time=self._covered_until())
+        self._inbox.add(ChallengeRequired(tokens, account, pause), time=self._covered_until())
 
     def _is_listening(self, since: float) -> bool:
         """Say whether everything is heard, and bytes have come since a moment of Trio's clock."""
         link = self._supervisor.link
         return self._receiver.absent_since is None and link is not None and link.last_received >= since
+
+    async def _heard(self, since: float) -> None:
+        """Wait until bytes have come since a moment of Trio's clock, on a link on which nothing is missed."""
+        link = self._supervisor.link
+        if link is None or self._receiver.absent_since is not None:
+            # Another link is a change of state, and so is the end of an absence, if it is not told as missed.
+            await trio.sleep_forever()
+        await link.heard(since)
 
     def _note_settled(self, event: MessageSettled) -> None:
         self._inbox.add(event, time=self._covered_until())

@@ -86,6 +86,8 @@ class LinkStream(trio.abc.Stream):
         self._passing = b""
         self._error: Exception | None = None
         self._is_drawn = self._is_reading = False
+        #: Set when whoever draws has everything that came, if anybody waits for that; see :meth:`heard`.
+        self._all_drawn: trio.Event | None = None
         self._drawers: Final = trio.lowlevel.ParkingLot()
         self._readers: Final = trio.lowlevel.ParkingLot()
 
@@ -106,6 +108,9 @@ class LinkStream(trio.abc.Stream):
         try:
             while not (self._messages or self.ended.is_set() or self._splitter.is_closed):
                 self._is_drawn = True
+                if self._all_drawn is not None:
+                    self._all_drawn.set()
+                    self._all_drawn = None
                 if self._is_reading or self._passing:
                     await self._drawers.park()
                 else:
@@ -125,6 +130,18 @@ class LinkStream(trio.abc.Stream):
         """Let trio-websocket read by itself until somebody draws again."""
         self._is_drawn = False
         self._readers.unpark_all()
+
+    async def heard(self, since: float) -> None:
+        """Wait until bytes have come since a moment of Trio's clock, and their messages have been drawn.
+
+        A checkpoint; cancelling is safe. Returns when whoever draws is back for more. Where nothing more can
+        come, it waits until it is cancelled.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.last_received < since or self._messages:
+            if self._all_drawn is None:
+                self._all_drawn = trio.Event()
+            await self._all_drawn.wait()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Give trio-websocket what it is to have; for its own task. A checkpoint; cancelled, it has ended."""

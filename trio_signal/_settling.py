@@ -12,7 +12,7 @@ answer to a ping does.
 
 import logging
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -33,11 +33,8 @@ _MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 
 
 #: For so long bytes are waited for that show that the link lives, in seconds: a ping and its answer, or a
-#: keep-alive. After that a proof still counts if they come, but nothing waits for them.
+#: keep-alive. After that a proof still counts if they come, but no outcome waits for them.
 _HEARING: Final = 15.0
-
-#: How often it is looked for them, in seconds: nothing else tells of a ping's answer.
-_PAUSE: Final = 1.0
 
 
 class _Case(NamedTuple):
@@ -62,6 +59,8 @@ class Settler:
         is_possible: says whether evidence may come at all from this gateway.
         is_listening: says whether everything is heard that comes, and the link has lived at that moment of
             Trio's clock or later.
+        heard: waits until a link has lived at that moment or later. Where none can, or not everything is
+            heard, it may wait for ever: :meth:`wake_up` is called when that changes.
 
     Attributes:
         people: the UUID of each number, as far as is known. :meth:`hear` need not be told of an ordinary
@@ -76,18 +75,21 @@ class Settler:
         has_one_account: bool,
         is_possible: Callable[[], bool],
         is_listening: Callable[[float], bool],
+        heard: Callable[[float], Awaitable[None]],
     ) -> None:
         self._wall: Final = wall
         self._timeout: Final = timeout
         self._has_one_account: Final = has_one_account
         self._is_possible: Final = is_possible
         self._is_listening: Final = is_listening
+        self._heard: Final = heard
         self._evidence: Final = Evidence()
         self.people: Final[Mapping[str, str]] = self._evidence.people.uuids
         self._cases: Final[dict[OutgoingMessage, _Case]] = {}
         self._news = trio.Event()
         self._left = trio.Event()
-        self._look_at = math.inf
+        #: When to look again, and from when on bytes are waited for to look again; infinity for not at all.
+        self._look_at = self._deaf_since = math.inf
 
     async def run(self) -> None:
         """Give each message its outcome in its time. Cancelling loses none; see :meth:`abandon`."""
@@ -95,7 +97,17 @@ class Settler:
             self.look()
             news = self._news = trio.Event()
             with trio.move_on_at(self._look_at):
-                await news.wait()
+                if self._deaf_since == math.inf:
+                    await news.wait()
+                else:
+                    await self._listen(self._deaf_since, news)
+
+    async def _listen(self, since: float, news: trio.Event) -> None:
+        """Wait until a link has lived since a moment of Trio's clock, or there is news. A checkpoint."""
+        async with trio.open_nursery() as race:
+            race.start_soon(_cancel_after, news, race.cancel_scope)
+            await self._heard(since)
+            race.cancel_scope.cancel(reason="the link lives")
 
     async def drained(self) -> None:
         """Wait until no message waits. A checkpoint; cancelling is safe."""
@@ -186,6 +198,7 @@ class Settler:
     def missed(self, until: int) -> None:
         """Note that not everything was heard up to a time, in milliseconds since the epoch."""
         self._evidence.missed(until)
+        self.wake_up()
 
     def wake_up(self, *_: object) -> None:
         """Look again soon."""
@@ -245,31 +258,39 @@ class Settler:
 
     def look(self) -> None:
         """Give each message its outcome for which it is time now. Not a checkpoint."""
-        self._look_at = math.inf
+        self._look_at = self._deaf_since = math.inf
         while self._cases and self._look_once():
             pass  # What one has proved no longer explains the receipt of another.
 
     def _look_once(self) -> bool:
         """Look at each message; say whether one was proved to have gone out."""
-        now, self._look_at = self._now(), math.inf
+        now = self._now()
+        self._look_at = self._deaf_since = math.inf
         for message, case in [*self._cases.items()]:
             proof = self._evidence.proof(message, now)
-            if proof is not None and self._is_heard(proof, now) and _may_be_settled(message, case):
+            counts = proof is not None and self._counts(proof, now)
+            if proof is not None and counts and _may_be_settled(message, case):
                 self._settle(message, proof, now)
                 return True
-            hearing_ends = -math.inf if proof is None else proof.since + _HEARING
-            end = max(case.until, hearing_ends)
+            end = case.until if proof is None else max(case.until, proof.since + _HEARING)
             if case.doubt is not None and end <= now.moment:
                 settle(message, case.doubt)
-            elif proof is not None and now.moment < hearing_ends:
-                self._look_at = min(self._look_at, end, max(proof.since, now.moment + _PAUSE))
-            else:
-                self._look_at = min(self._look_at, end)
+                continue
+            self._look_at = min(self._look_at, end)
+            if proof is not None and not counts:
+                self._wait_for(proof, now)
         return False
 
-    def _is_heard(self, proof: Proof, now: Now) -> bool:
+    def _counts(self, proof: Proof, now: Now) -> bool:
         """Say whether a proof counts: whatever might have shown that it is none would be here by now."""
         return proof.since <= now.moment and self._is_listening(proof.since)
+
+    def _wait_for(self, proof: Proof, now: Now) -> None:
+        """See to it that it is looked again as soon as a proof may count."""
+        if now.moment < proof.since:
+            self._look_at = min(self._look_at, proof.since)
+        else:
+            self._deaf_since = min(self._deaf_since, proof.since)
 
     def _settle(self, message: OutgoingMessage, proof: Proof, now: Now) -> None:
         self._evidence.accept(proof, now)
@@ -282,6 +303,11 @@ class Settler:
 
     def _now(self) -> Now:
         return Now(self._wall.now(), trio.current_time())
+
+
+async def _cancel_after(news: trio.Event, scope: trio.CancelScope) -> None:
+    await news.wait()
+    scope.cancel(reason="there is something else to look at")
 
 
 def _may_be_settled(message: OutgoingMessage, case: _Case) -> bool:

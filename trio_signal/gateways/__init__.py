@@ -145,6 +145,14 @@ class Link(Protocol):
         """
         ...
 
+    async def heard(self, since: float) -> None:
+        """Wait until bytes have come since a moment of Trio's clock, if only a sign of life. A checkpoint.
+
+        What came by then has been given, and :meth:`receive` was called again. Cancelling is safe. If the
+        link ends instead, this waits until it is cancelled.
+        """
+        ...
+
     async def close(self) -> None:
         """Say goodbye; cancelled by the caller's deadline. A checkpoint."""
         ...

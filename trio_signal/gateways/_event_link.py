@@ -94,6 +94,8 @@ class EventLink:
         self._bytes_received = 0
         self._last_received = self._covered = trio.current_time()
         self._answered: Final = trio.Event()
+        #: Set when all that came has been given, if anybody waits for that; see :meth:`heard`.
+        self._all_given: trio.Event | None = None
         self._backlog = self._new_backlog()
         self._is_syncing = keeps
         self._synchronised: Final = trio.Event()
@@ -166,6 +168,14 @@ class EventLink:
                     f"nothing came for {SILENCE_LIMIT:g} s, not even a keep-alive", reason=Reason.NO_ANSWER
                 )
 
+    async def heard(self, since: float) -> None:
+        """See :class:`trio_signal.gateways.Link`. A keep-alive is enough."""
+        await trio.lowlevel.checkpoint()
+        while self._last_received < since:
+            if self._all_given is None:
+                self._all_given = trio.Event()
+            await self._all_given.wait()
+
     async def close(self) -> None:
         """See :class:`trio_signal.gateways.Link`. There is no goodbye: leaving the link closes the response.
 
@@ -208,6 +218,9 @@ class EventLink:
         Raises:
             LinkLost: it has ended.
         """
+        if self._all_given is not None:
+            self._all_given.set()
+            self._all_given = None
         # It stands if this is cancelled: what is torn cannot be read on.
         self._end = LinkLost("reading events was cancelled", reason=Reason.CONNECTION_LOST)
         try:

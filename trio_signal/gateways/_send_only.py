@@ -140,6 +140,10 @@ class CheckLink:
             await trio.sleep(self._interval)
             await self._ask()
 
+    async def heard(self, since: float) -> None:  # noqa: ARG002  (other links need it)
+        """See :class:`trio_signal.gateways.Link`. Nobody asks: what comes is none of our messages."""
+        await trio.sleep_forever()
+
     async def close(self) -> None:
         """See :class:`trio_signal.gateways.Link`. There is nothing to close."""
         await trio.lowlevel.checkpoint()

@@ -43,6 +43,10 @@ class SocketLink(abc.ABC):
         await self._socket.ping()
         self._last_pong = trio.current_time()
 
+    async def heard(self, since: float) -> None:
+        """See :class:`trio_signal.gateways.Link`."""
+        await self._socket.stream.heard(since)
+
     async def close(self) -> None:
         """See :class:`trio_signal.gateways.Link`."""
         await self._socket.close()
