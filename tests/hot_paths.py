@@ -167,7 +167,7 @@ async def _reference(count: int) -> None:
 
 
 async def _decode(count: int) -> None:
-    from trio_signal._envelopes import decode_frame
+    from trio_signal._decoding import decode_frame
 
     await trio.lowlevel.checkpoint()
     for envelope in itertools.islice(itertools.cycle(_envelopes()), count):

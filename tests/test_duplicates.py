@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_signal import ReceivedMessage
+from trio_signal._decoding import decode_frame
 from trio_signal._duplicates import DuplicateFilter, MessageFilter
-from trio_signal._envelopes import LONGEST_KEY, Decoded, decode_frame, duplicate_key
+from trio_signal._envelopes import LONGEST_KEY, Decoded
 
 
 class NaiveFilter:
@@ -200,7 +201,7 @@ MESSAGES = st.builds(
 
 def by_keys(naive: NaiveFilter, events: Sequence[Decoded]) -> list[Decoded]:
     """Return those of which no message with the same key is known, as R6 says it."""
-    keys = [duplicate_key(event) if isinstance(event, ReceivedMessage) else None for event in events]
+    keys = [event.duplicate_key if isinstance(event, ReceivedMessage) else None for event in events]
     return [event for event, key in zip(events, keys, strict=True) if key is None or naive.is_new(key)]
 
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trio_signal._envelopes import MessageKind, ReceivedMessage, Undecodable, decode_frame, utf16_slice
+from trio_signal._decoding import decode_frame
+from trio_signal._envelopes import MessageKind, ReceivedMessage, Undecodable, utf16_slice
 from trio_signal._wire import (
     Attachment,
     DataMessage,

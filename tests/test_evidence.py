@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_signal._envelopes import ReceivedMessage, Undecodable, decode_frame
+from trio_signal._decoding import decode_frame
+from trio_signal._envelopes import ReceivedMessage, Undecodable
 from trio_signal._evidence import (
     HEED,
     Attempt,

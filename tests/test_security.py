@@ -28,7 +28,8 @@ from trio_signal import (
     open_signal_client,
 )
 from trio_signal._cli.listen import as_json, as_text
-from trio_signal._envelopes import ReceivedMessage, decode_frame
+from trio_signal._decoding import decode_frame
+from trio_signal._envelopes import ReceivedMessage
 from trio_signal.testing import error, raw
 
 ROOT: Final = Path(__file__).parent.parent

@@ -25,7 +25,7 @@ from trio_signal import (
     open_signal_client,
 )
 from trio_signal._contents import Text
-from trio_signal._envelopes import decode_frame
+from trio_signal._decoding import decode_frame
 from trio_signal._receiver import WallClock
 from trio_signal._settling import Settler
 from trio_signal.testing import (

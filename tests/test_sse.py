@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_signal import Undecodable
-from trio_signal._envelopes import ReceivedMessage, decode_frame
+from trio_signal._decoding import decode_frame
+from trio_signal._envelopes import ReceivedMessage
 from trio_signal.gateways._sse import EventParser, Oversize
 
 BOM: Final = b"\xef\xbb\xbf"

@@ -7,7 +7,8 @@ import pytest
 
 from trio_signal import ConfigurationError, Dropped, DropReason, Failed, OutgoingMessage, Sent
 from trio_signal._contents import Content, Reaction, RemoteDelete, Target, Text
-from trio_signal._envelopes import ReceivedMessage, decode_frame
+from trio_signal._decoding import decode_frame
+from trio_signal._envelopes import ReceivedMessage
 from trio_signal._errors import Certainty, SignalError
 from trio_signal._outcomes import Outcome
 from trio_signal._outgoing import settle

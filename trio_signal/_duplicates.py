@@ -12,7 +12,6 @@ from ._envelopes import (
     MessageKind,
     ReceivedMessage,
     data_kind,
-    duplicate_key,
 )
 
 _T = TypeVar("_T")
@@ -142,7 +141,7 @@ class MessageFilter:
                 or timestamp >> _TIMESTAMP_BITS
                 or len(event.raw) > LONGEST_KEY
             ):
-                add(self._shortened(duplicate_key(event)))
+                add(self._shortened(event.duplicate_key))
                 continue
             kind, group = data_kind(data), data.group_info
             origin = (

@@ -7,13 +7,11 @@ Trio, no I/O, and nothing here is a checkpoint.
 
 import enum
 import hashlib
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from ._recipients import is_recipient
-from ._salvage import decode_strictly, salvage
 from ._wire import (
     AdminDelete,
     Attachment,
@@ -21,7 +19,6 @@ from ._wire import (
     DataMessage,
     EditMessage,
     Envelope,
-    Frame,
     GroupInfo,
     Mention,
     PinMessage,
@@ -92,12 +89,8 @@ DuplicateKey = tuple[str | int | bytes | None, ...]
 #: A key with more characters than this is remembered as a digest. No shorter frame can have one.
 LONGEST_KEY: Final = 2048
 
-#: Each kind as a plain str: in every process it is and shows the same.
-_NAMES: Final = {kind: kind.value for kind in MessageKind}
-
 #: Looked up for every message, and in an enum that takes a while.
 _MESSAGE: Final = MessageKind.MESSAGE
-_MESSAGE_NAME: Final = _NAMES[_MESSAGE]
 
 
 class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -247,7 +240,16 @@ class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
         other syncs have no id of their own: a digest of their content follows (the same in every process).
         An exception and the same message when it is decrypted later differ in kind.
         """
-        return duplicate_key(self)
+        envelope, timestamp, group = self.envelope, self.timestamp, self.group
+        sender = envelope.source_uuid or envelope.source_number or envelope.source
+        if sender is None or timestamp is None:
+            return None
+        kind = self.kind
+        place = _sent_to(envelope.sync_message) if group is None else group.id
+        key = (self.account, sender, envelope.source_device, timestamp, kind.value, place)
+        part = _ENVELOPE_KINDS.get(kind)
+        whole = key if part is None else (*key, _digest(getattr(envelope, part)))
+        return whole if len(self.raw) <= LONGEST_KEY else _bounded(whole)
 
     @property
     def data(self) -> DataMessage | None:
@@ -402,42 +404,6 @@ class Undecodable(msgspec.Struct, frozen=True, gc=False):
 Decoded = ReceivedMessage | Undecodable
 
 
-def decode_frame(data: bytes | str, /) -> Decoded:
-    """Decode one frame of a gateway, as it came over the WebSocket or as the data of a Server-Sent Event.
-
-    Never a checkpoint and never raises. Every JSON object that has an `envelope` object is a message: unknown
-    fields are ignored, and a field of an unexpected type is None and costs nothing but itself.
-    """
-    raw = data if type(data) is bytes else _as_bytes(data)
-    try:
-        try:
-            frame = decode_strictly(raw)
-        except ValueError:  # msgspec's errors and UnicodeDecodeError are ValueErrors
-            frame = salvage(raw)
-    except (ValueError, RecursionError) as error:
-        return Undecodable(raw, _reason(error))
-    return _event(frame, raw)
-
-
-def decode_frames(frames: Sequence[bytes], /) -> list[Decoded]:
-    """Decode the frames of one read. As :func:`decode_frame` of each, which takes longer."""
-    try:
-        decoded = list(map(decode_strictly, frames))
-    except (ValueError, RecursionError):
-        return list(map(decode_frame, frames))
-    return [
-        # What _event() gives, for nearly everything that comes.
-        _event(frame, raw)
-        if frame.envelope is None
-        else ReceivedMessage(frame.account, frame.envelope, frame.exception, raw)
-        for frame, raw in zip(decoded, frames, strict=True)
-    ]
-
-
-# What the receive task asks for every message is a function too: in CPython 3.11 a property costs six times
-# as much to call.
-
-
 def is_from_self(message: ReceivedMessage, /) -> bool:
     """Return `message.from_self`."""
     envelope = message.envelope
@@ -446,39 +412,6 @@ def is_from_self(message: ReceivedMessage, /) -> bool:
     # What a device sends with `notify_self` reaches the others as an ordinary message.
     sources = (envelope.source_number, envelope.source_uuid, envelope.source)
     return message.account is not None and message.account in sources
-
-
-def duplicate_key(message: ReceivedMessage, /) -> DuplicateKey | None:
-    """Return `message.duplicate_key`."""
-    envelope = message.envelope
-    sender = envelope.source_uuid or envelope.source_number or envelope.source
-    data = envelope.data_message
-    if data is None or message.exception is not None or envelope.sync_message is not None:
-        return _unusual_key(message, sender)
-    timestamp = envelope.timestamp if data.timestamp is None else data.timestamp
-    if sender is None or timestamp is None:
-        return None
-    group = data.group_info
-    if group is None and (envelope.typing_message is not None or envelope.story_message is not None):
-        group = message.group
-    place = None if group is None else group.id
-    kind = data_kind(data)
-    # A member of an enum is hashed by a function in Python.
-    name = _MESSAGE_NAME if kind is _MESSAGE else _NAMES[kind]
-    key = (message.account, sender, envelope.source_device, timestamp, name, place)
-    return key if len(message.raw) <= LONGEST_KEY else _bounded(key)
-
-
-def _unusual_key(message: ReceivedMessage, sender: str | None) -> DuplicateKey | None:
-    """Return the key of what is no plain message of somebody else's."""
-    envelope, timestamp, kind, group = message.envelope, message.timestamp, message.kind, message.group
-    if sender is None or timestamp is None:
-        return None
-    place = _sent_to(envelope.sync_message) if group is None else group.id
-    key = (message.account, sender, envelope.source_device, timestamp, _NAMES[kind], place)
-    part = _ENVELOPE_KINDS.get(kind)
-    whole = key if part is None else (*key, _digest(getattr(envelope, part)))
-    return whole if len(message.raw) <= LONGEST_KEY else _bounded(whole)
 
 
 def _bounded(key: DuplicateKey) -> DuplicateKey:
@@ -494,28 +427,6 @@ def utf16_slice(text: str, start: int, length: int) -> str:
     """
     units = text.encode("utf-16-le", "surrogatepass")
     return units[2 * max(start, 0) : 2 * max(start + length, 0)].decode("utf-16-le", "replace")
-
-
-def _event(frame: Frame, raw: bytes) -> Decoded:
-    if frame.envelope is not None:
-        return ReceivedMessage(frame.account, frame.envelope, frame.exception, raw)
-    if frame.error is not None:
-        return Undecodable(raw, "an error frame", frame.error)
-    return Undecodable(raw, "no envelope object")
-
-
-def _as_bytes(data: bytes | str) -> bytes:
-    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8"
-    if isinstance(error, msgspec.ValidationError):
-        return "not a JSON object"
-    return f"not JSON: {error}"  # msgspec's own words name the kind of mistake and the byte, but no content
 
 
 def data_kind(data: DataMessage) -> MessageKind:  # noqa: C901, PLR0911  (a table, but six times as fast)

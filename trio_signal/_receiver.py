@@ -9,7 +9,8 @@ from typing import Final, NamedTuple, Protocol, TypeGuard
 import trio
 
 from ._continuity import Cursor, Gap, GapReason, cursor_at
-from ._envelopes import Decoded, ReceivedMessage, Undecodable, decode_frame, decode_frames
+from ._decoding import decode_frame, decode_frames
+from ._envelopes import Decoded, ReceivedMessage, Undecodable
 from ._inbox import Inbox
 from ._journal import Journal
 from .gateways import Link, Note, Numbered

@@ -12,7 +12,7 @@ import trio
 from .._contents import Content
 from .._continuity import Cursor
 from .._duplicates import DuplicateFilter
-from .._envelopes import Decoded, ReceivedMessage, duplicate_key
+from .._envelopes import Decoded, ReceivedMessage
 from .._errors import Certainty, ConfigurationError, StoreDamaged
 from .._inbox import Event, MessageSettled
 from .._journal import Restored
@@ -329,7 +329,7 @@ def _name(message: OutgoingMessage) -> tuple[str | None, str]:
 
 def _digest_of(event: Decoded) -> bytes | None:
     """Return a digest of an event's duplicate key, if it has one."""
-    key = duplicate_key(event) if isinstance(event, ReceivedMessage) else None
+    key = event.duplicate_key if isinstance(event, ReceivedMessage) else None
     if key is None:
         return None
     # Not by msgpack, which knows no number beyond 64 bits.

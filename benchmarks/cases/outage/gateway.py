@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -32,12 +31,6 @@ class MortalGateway(Generator):
         self._offered = 0
         self._arrived: Final[list[tuple[str, int]]] = []
         self._told: Final[dict[str, set[int]]] = {}
-        self._stopped: Final = threading.Event()
-
-    def stop(self) -> None:
-        """Stop for good: an outage that has not begun is called off, one that has does not end."""
-        self._stopped.set()
-        super().stop()
 
     @property
     def work(self) -> Work:
@@ -70,6 +63,7 @@ class MortalGateway(Generator):
         start(self._die_and_return, begin / 1000, down / 1000)
 
     def _die_and_return(self, begin: float, down: float) -> None:
+        # Stopped meanwhile, it is called off, or does not end.
         if self._stopped.wait(begin):
             return
         self._leave()
