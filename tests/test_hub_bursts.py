@@ -1,7 +1,6 @@
 """What waits at the hub together is handed out together; of thousands a few at a time get their heartbeat."""
 
 import json
-from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,32 +10,11 @@ from trio.testing import MockClock
 
 from tests.hubs import Scene, frames_in, limits, open_hub, small_log
 from tests.scene import settled
+from tests.shelf import Shelf
 from trio_signal import Gap, GapReason
-from trio_signal._envelopes import decode_frame
+from trio_signal._decoding import decode_frame
 from trio_signal.hub import _hub
 from trio_signal.testing._frames import Opcode
-
-
-class Shelf:
-    """An outlet that keeps every write for itself."""
-
-    def __init__(self) -> None:
-        self.writes: list[bytes] = []
-        self.last_received = trio.current_time()
-        self.queued = self.queued_bytes = 0
-
-    def write(self, data: bytes) -> int:
-        self.writes.append(data)
-        return len(data)
-
-    def keep(self, frames: Sequence[bytes], taken: int) -> bool:
-        return taken == sum(map(len, frames))
-
-    def push(self, frame: bytes) -> bool:
-        return self.keep([frame], self.write(frame))
-
-    def end(self, code: int, reason: str, *, flush: bool = True) -> None:
-        raise AssertionError("nobody is too slow")
 
 
 def numbers(write: bytes) -> list[int]:
@@ -47,22 +25,22 @@ def numbers(write: bytes) -> list[int]:
 
 def attend(scene: Scene) -> Shelf:
     """Be connected, live, as one of its clients."""
-    shelf = Shelf()
+    shelf = Shelf(last_received=trio.current_time())
     scene.hub.connections.connect(shelf, subject="somebody", remote="192.0.2.1", heartbeat_interval=20)
     return shelf
 
 
 def writes_of(shelf: Shelf) -> list[list[int]]:
-    return [written for write in shelf.writes if (written := numbers(write))]
+    """The numbers of the messages in each write that has any."""
+    assert shelf.ending is None, "nobody is too slow"
+    return [written for write in shelf.frames if (written := numbers(write))]
 
 
 def arrive(scene: Scene, *items: str | Gap) -> None:
     """Have these in the client's inbox at once: texts of messages, and gaps."""
-    events = [
-        item if isinstance(item, Gap) else decode_frame(json.dumps({"envelope": {"x": item}}))
-        for item in items
-    ]
-    scene.signal._inbox.put(events, time=0)
+    for item in items:
+        event = item if isinstance(item, Gap) else decode_frame(json.dumps({"envelope": {"x": item}}))
+        scene.signal._inbox.add(event, time=0)
 
 
 @pytest.mark.contract("H1", "H11")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.hubs import Frame, frames_in
+from tests.shelf import Shelf
 from trio_signal import Gap, GapReason
 from trio_signal.hub import (
     CloseCode,
@@ -31,40 +32,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class Shelf:
-    """An outlet that keeps the very objects that it is handed, as many as there is room for."""
-
-    def __init__(self, room: int = 1_000_000) -> None:
-        self.room = room
-        self.frames: list[bytes] = []
-        self.ending: tuple[int, str, bool] | None = None
-        self.last_received = 0.0
-
-    @property
-    def queued(self) -> int:
-        return len(self.frames)
-
-    @property
-    def queued_bytes(self) -> int:
-        return sum(map(len, self.frames))
-
-    def write(self, data: bytes) -> int:
-        if len(self.frames) >= self.room:
-            return 0
-        self.frames.append(data)
-        return len(data)
-
-    def keep(self, frames: Sequence[bytes], taken: int) -> bool:
-        return taken == sum(map(len, frames))
-
-    def push(self, frame: bytes) -> bool:
-        return self.keep([frame], self.write(frame))
-
-    def end(self, code: int, reason: str, *, flush: bool = True) -> None:
-        assert self.ending is None
-        self.ending = code, reason, flush
 
 
 class Client:

@@ -22,7 +22,8 @@ from trio_signal import (
     Undecodable,
 )
 from trio_signal._continuity import Position
-from trio_signal._envelopes import Decoded, decode_frame
+from trio_signal._decoding import decode_frame
+from trio_signal._envelopes import Decoded
 from trio_signal._inbox import Event, Inbox
 
 #: What an item costs beside its raw bytes.

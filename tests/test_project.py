@@ -25,8 +25,8 @@ PACKAGE = ROOT / "trio_signal"
 
 #: Modules that do no I/O and know no Trio, so that they can be tested exhaustively.
 PURE = (
-    *("_states", "_continuity", "_acknowledgements", "_ratelimit", "_errors"),
-    *("_envelopes", "_salvage", "_wire"),
+    *("_states", "_continuity", "_duplicates", "_acknowledgements", "_ratelimit", "_errors"),
+    *("_pause", "_deadlines", "_envelopes", "_decoding", "_salvage", "_wire"),
     *("_frames", "_http_answers", "_lanes", "hub._incoming", "hub._request_head", "hub._framing"),
     *("hub.log", "hub._pages", "hub._protocol", "hub.connections", "hub.auth"),
 )

@@ -35,8 +35,9 @@ from trio_signal import (
     StateChanges,
     open_signal_client,
 )
+from trio_signal._connections import Connections
 from trio_signal._dial import open_stream, parse_url
-from trio_signal._http import Connections, Request
+from trio_signal._http import Request
 from trio_signal.testing import FakeGateway, MemoryStream, memory_connection, open_fake_gateway
 
 HOST = "gateway.example"

@@ -1,7 +1,5 @@
 """The outgoing buffer: a bounded memory channel with an overflow policy (contract O3)."""
 
-import heapq
-import itertools
 import logging
 import math
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from typing import Final, Literal
 import trio
 
 from ._checks import check_choice, check_count
+from ._deadlines import Deadlines
 from ._errors import BufferFull, ClientClosed, ConfigurationError
 from ._lanes import Lanes
 from ._outcomes import DropReason, Failed, Ledger, Outcome, OutgoingStatistics, Sent
@@ -106,8 +105,7 @@ class MessageBuffer:
         # What has room but is not written down yet, so is not in the buffer.
         self._promised = 0
         self._promised_bytes = 0
-        self._deadlines: list[tuple[float, int, OutgoingMessage]] = []
-        self._counter = itertools.count()
+        self._deadlines: Final = Deadlines[OutgoingMessage](is_waiting)
         self._ledger = Ledger()
         self._turn = trio.StrictFIFOLock()
         #: Made by whoever waits for room.
@@ -116,7 +114,7 @@ class MessageBuffer:
 
     def __len__(self) -> int:
         """Count the live messages."""
-        self._expire()
+        self._deadlines.look(self._live)
         return self._live
 
     def is_empty(self) -> bool:
@@ -220,7 +218,7 @@ class MessageBuffer:
             self._check(message)
             while not (self._is_late(message) or self._can_promise(message)):
                 # Room comes when something leaves, and when the next message in the buffer expires.
-                with trio.move_on_at(min(message.deadline, self._next_deadline())):
+                with trio.move_on_at(min(message.deadline, self._deadlines.earliest)):
                     await self._wait_for_change()
                 self._check(message)
             return is_new(message) and self._promise(message)
@@ -372,8 +370,7 @@ class MessageBuffer:
             # The oldest make room for it, but what is on its way in must be bounded too.
             live, size = 0, 0
         else:
-            if self._deadlines:
-                self._expire()
+            self._deadlines.look(self._live)
             live, size = self._live, self._bytes
         return (
             live + self._promised < self.max_size
@@ -386,8 +383,7 @@ class MessageBuffer:
         return True
 
     def _fits(self, message: OutgoingMessage) -> bool:
-        if self._deadlines:
-            self._expire()
+        self._deadlines.look(self._live)
         return self._live < self.max_size and self._bytes + message.size <= self.max_bytes
 
     def _is_late(self, message: OutgoingMessage) -> bool:
@@ -397,9 +393,6 @@ class MessageBuffer:
         self._accept(message)
         drop(message, DropReason.EXPIRED)
         return True
-
-    def _next_deadline(self) -> float:
-        return self._deadlines[0][0] if self._deadlines else math.inf
 
     def _drop_oldest(self) -> None:
         """Drop the oldest live message, which is known to exist."""
@@ -446,8 +439,7 @@ class MessageBuffer:
         enter_buffer(message)
         self._live += 1
         self._bytes += message.size
-        if message.deadline != math.inf:
-            heapq.heappush(self._deadlines, (message.deadline, next(self._counter), message))
+        self._deadlines.add(message.deadline, message)
         if self._queued == self._capacity:
             self._clear_out()
         if not self._queued and self._takes_turns and self._somebody_waits():
@@ -468,14 +460,6 @@ class MessageBuffer:
     def _queue(self, message: OutgoingMessage) -> None:
         self._send.send_nowait(message)
         self._queued += 1
-
-    def _expire(self) -> None:
-        """Drop what has passed its deadline, and forget the deadlines of messages that have left."""
-        while self._deadlines and not is_waiting(self._deadlines[0][2]):
-            heapq.heappop(self._deadlines)
-        if len(self._deadlines) > 2 * self._live + 16:
-            self._deadlines = [entry for entry in self._deadlines if is_waiting(entry[2])]
-            heapq.heapify(self._deadlines)
 
     def _take_oldest(self) -> OutgoingMessage | None:
         oldest = self._lanes.take_oldest()

@@ -1,36 +1,24 @@
-"""HTTP/1.1 over streams of ours: one exchange after another on connections that are kept while young.
+"""HTTP/1.1 over streams of ours: how a request is written, and its answer read as it comes.
 
-A sender that must know what became of its request, and may not lose a connection to a cancellation, needs
-little: write, read one answer, keep the connection or throw it away after any trouble. There is no time limit
-but for connecting: whoever asks has a deadline of its own over everything.
+There is no time limit but for connecting: whoever asks has a deadline of its own over everything.
 """
 
-import os
-import select
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import Final, Self, cast
+from contextlib import asynccontextmanager
+from typing import Final, Self
 
 import msgspec
 import trio
 
-from ._errors import AnswerError, LinkLost, Reason
-from ._http_answers import AnswerReader, BadAnswer, Headers, KnownHead
-
-#: An idle connection older than this is not reused, in seconds: signal-cli's daemon closes its own after 30
-#: (measured on 0.13.19), proxies theirs after 60 to 180, and a request that crosses such an end on its way is
-#: lost and ends as "unknown".
-_KEEP_IDLE: Final = 20.0
+from ._errors import LinkLost, Reason
+from ._http_answers import AnswerReader, BadAnswer, Headers
 
 #: How long connecting may take, TLS included, in seconds. A limit of its own, because what ends before there
 #: is a connection has certainly not been sent.
 DIAL_LIMIT: Final = 20.0
 
-_PIECE: Final = 64 * 1024
-
-#: Whether a socket's descriptor is one of a file's too.
-_IS_FILE: Final = sys.platform != "win32"
+#: The most that is read at once, in bytes.
+PIECE: Final = 64 * 1024
 
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
@@ -76,102 +64,7 @@ class Request(msgspec.Struct, frozen=True):
         return []
 
 
-class WholeAnswer(msgspec.Struct, frozen=True):
-    """An answer that has been read to its end."""
-
-    status: int
-    raw_headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-
-class Connections:
-    """HTTP/1.1 connections to one place, for one request at a time each.
-
-    Args:
-        dial: opens a stream to the gateway; raises a :class:`GatewayError`.
-        most_idle: how many connections are kept between requests.
-    """
-
-    def __init__(self, dial: Dial, *, most_idle: int = 1) -> None:
-        self._dial: Final = dial
-        self._most_idle: Final = most_idle
-        #: The one that was used last is used next, so that the others grow old.
-        self._idle: Final[list[_Connection]] = []
-        self._generation = 0
-        self._is_closed = False
-
-    async def exchange(
-        self, request: Request, *, max_answer: int, dial_limit: float = DIAL_LIMIT
-    ) -> WholeAnswer:
-        """Send a request and read the whole answer. A checkpoint; cancelling closes the connection.
-
-        Args:
-            request: what to send.
-            max_answer: the most bytes of the answer's body that are read.
-            dial_limit: how long connecting may take, in seconds.
-
-        Raises:
-            GatewayError: there is no connection, so nothing was sent; what ``dial`` raised, or that it took
-                too long.
-            Unanswered: the request may have arrived.
-            AnswerError: so it has, and the answer is over ``max_answer``.
-        """
-        self._check_open()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        idle, generation = self._idle, self._generation
-        # The oldest stands at the bottom and may never be taken again.
-        if idle and not idle[0].is_old() and idle[-1].is_quiet():
-            connection = idle.pop()
-        else:
-            connection = await self._connection(dial_limit)
-        is_kept = False
-        try:
-            # It may have been closed while a connection was made.
-            self._check_open()
-            answer = await connection.exchange(request, max_answer)
-            is_kept = connection.may_go_on and generation == self._generation and len(idle) < self._most_idle
-        finally:
-            if not is_kept:
-                await trio.aclose_forcefully(connection.stream)
-        if is_kept:
-            connection.idle_since = trio.current_time()
-            idle.append(connection)
-        return answer
-
-    async def renew(self) -> None:
-        """Reuse no connection made before now; a request under way goes on. A checkpoint."""
-        self._generation += 1
-        while self._idle:
-            await trio.aclose_forcefully(self._idle.pop().stream)
-        await trio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        """Close what is idle; nothing is sent any more. A checkpoint."""
-        self._is_closed = True
-        await self.renew()
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise LinkLost("the client has been closed")
-
-    async def _connection(self, limit: float) -> "_Connection":
-        """Return one that may be used, closing what may not. A checkpoint, unless one is there at once."""
-        while self._idle and self._idle[0].is_old():  # noqa: ASYNC913  (dialling is a checkpoint)
-            await trio.aclose_forcefully(self._idle.pop(0).stream)
-        while self._idle:  # noqa: ASYNC913  (and so is what is done with a connection)
-            connection = self._idle.pop()
-            is_silent = False
-            try:
-                is_silent = await connection.is_silent()
-            finally:
-                if not is_silent:
-                    await trio.aclose_forcefully(connection.stream)
-            if is_silent:
-                return connection  # noqa: ASYNC910
-        return _Connection(await _dialled(self._dial, limit))
-
-
-async def _dialled(dial: Dial, limit: float) -> trio.abc.Stream:
+async def dial_within(dial: Dial, limit: float) -> trio.abc.Stream:
     """Open a stream within a time limit. A checkpoint.
 
     Raises:
@@ -182,111 +75,6 @@ async def _dialled(dial: Dial, limit: float) -> trio.abc.Stream:
             return await dial()
     except trio.TooSlowError as error:
         raise LinkLost(f"no connection within {limit:g} s") from error
-
-
-class _Connection:
-    """One HTTP/1.1 connection, one request after another.
-
-    For a small request and its answer the layers of a stream cost more than both. So what a plain socket
-    takes at once is written at once, and what comes is waited for before it is looked for. Any other stream
-    (TLS, in memory) is used as it is.
-    """
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream: Final = stream
-        self.idle_since = trio.current_time()
-        self.may_go_on = False
-        self._known: KnownHead | None = None
-        self._socket: Final = stream.socket if isinstance(stream, trio.SocketStream) and _IS_FILE else None
-        if self._socket is not None:
-            self._ear: Final = select.poll()
-            self._ear.register(self._socket.fileno(), select.POLLIN)
-
-    def is_old(self) -> bool:
-        """Say whether a connection has been idle for too long."""
-        return trio.current_time() - self.idle_since > _KEEP_IDLE
-
-    def is_quiet(self) -> bool:
-        """Say whether nothing has come on an idle connection, where that is known at once."""
-        return self._socket is not None and not self._ear.poll(0)
-
-    async def is_silent(self) -> bool:
-        """Say whether nothing has come on an idle connection, if only its end. A checkpoint only to find out.
-
-        What has come would be taken for the next answer. TLS may have read it from the socket already.
-        """
-        if self._socket is not None:
-            return not self._ear.poll(0)  # noqa: ASYNC910  (as said)
-        transport: object = self.stream
-        if isinstance(transport, trio.SSLStream):
-            transport = cast("trio.SSLStream[trio.abc.Stream]", transport).transport_stream
-        if isinstance(transport, trio.SocketStream) and transport.socket.is_readable():
-            return False  # noqa: ASYNC910  (as said)
-        with trio.CancelScope() as wait:  # noqa: ASYNC912  (reading is one)
-            # From the first moment that it has to wait: a scope that is over when it begins reads nothing.
-            wait.deadline = trio.current_time()
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.stream.receive_some(1)
-        return wait.cancelled_caught  # noqa: ASYNC910  (as said)
-
-    async def exchange(self, request: Request, max_answer: int) -> WholeAnswer:
-        """Send a request and read the whole answer. A checkpoint."""
-        self.may_go_on = False
-        rest = self._write(request)
-        is_taken = rest is None or await send_request(self.stream, rest)
-        data = await self._receive()
-        known = self._known
-        # Nearly every answer to a send comes at once, with the head of the one before.
-        if known is not None and not request.is_head:
-            body = known.body_in(data)
-            if body is not None and len(body) <= max_answer:
-                self.may_go_on = is_taken
-                return WholeAnswer(known.status, known.raw, body)
-        reader = AnswerReader(to_head=request.is_head)
-        size, pieces = 0, list[bytes]()
-        while True:
-            piece = _fed(reader, data)
-            _check(reader)
-            size += len(piece)
-            if size > max_answer:
-                raise AnswerError(f"the gateway's answer is over {max_answer} bytes", status=reader.status)
-            if piece:
-                pieces.append(piece)
-            if reader.is_whole:
-                break
-            data = await self._receive()
-        self._known = reader.known_head
-        self.may_go_on = is_taken and not reader.is_last
-        return WholeAnswer(reader.status, reader.raw, pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-    def _write(self, request: Request) -> Request | None:
-        """Write what a plain socket takes at once; return what is left."""
-        if self._socket is None or not isinstance(request.body, bytes):
-            return request
-        data = request.head + request.body
-        try:
-            written = os.write(self._socket.fileno(), data)
-        except OSError:
-            # The stream tells what it was, or waits.
-            written = 0
-        return None if written == len(data) else Request(data[written:])
-
-    async def _receive(self) -> bytes:
-        """Return what comes next; nothing at the end. A checkpoint; cancelling loses nothing.
-
-        Raises:
-            Unanswered: the connection broke.
-        """
-        if self._socket is None:
-            return await receive(self.stream)
-        try:
-            await trio.lowlevel.wait_readable(self._socket)
-            return os.read(self._socket.fileno(), _PIECE)
-        except BlockingIOError:
-            # It was readable for nothing, as sockets may be.
-            return await receive(self.stream)
-        except (trio.ClosedResourceError, OSError) as error:
-            raise _broken() from error
 
 
 async def send_request(stream: trio.abc.Stream, request: Request) -> bool:
@@ -304,7 +92,7 @@ async def send_request(stream: trio.abc.Stream, request: Request) -> bool:
     except trio.BrokenResourceError:
         return False  # noqa: ASYNC910  (it has tried to send)
     except trio.ClosedResourceError as error:
-        raise _broken() from error
+        raise broken() from error
     return True  # noqa: ASYNC910  (so it has)
 
 
@@ -331,12 +119,12 @@ async def receive(stream: trio.abc.Stream) -> bytes:
         Unanswered: the connection broke.
     """
     try:
-        return bytes(await stream.receive_some(_PIECE))
+        return bytes(await stream.receive_some(PIECE))
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise _broken() from error
+        raise broken() from error
 
 
-def _fed(reader: AnswerReader, data: bytes) -> bytes:
+def feed(reader: AnswerReader, data: bytes) -> bytes:
     """Let a reader read, or take note of the end, and return what there is of the body.
 
     Raises:
@@ -351,7 +139,7 @@ def _fed(reader: AnswerReader, data: bytes) -> bytes:
     return b""
 
 
-def _check(reader: AnswerReader) -> None:
+def check_rest(reader: AnswerReader) -> None:
     """Raise what is wrong behind that which was given.
 
     Raises:
@@ -361,7 +149,8 @@ def _check(reader: AnswerReader) -> None:
         raise Unanswered(str(reader.problem))
 
 
-def _broken() -> Unanswered:
+def broken() -> Unanswered:
+    """Return what is raised where a connection breaks."""
     return Unanswered("the connection broke before the answer was whole")
 
 
@@ -398,10 +187,10 @@ class Response:
             await trio.lowlevel.checkpoint()
         piece, self._first = self._first, b""
         while not piece and not self._reader.is_whole:
-            _check(self._reader)
+            check_rest(self._reader)
             data = await receive(self._stream)
             self._on_bytes(len(data))
-            piece = _fed(self._reader, data)
+            piece = feed(self._reader, data)
         if not piece:
             raise StopAsyncIteration
         return piece  # noqa: ASYNC910  (what is not there already was read)
@@ -424,7 +213,7 @@ async def open_response(
         GatewayError: there is no connection, so nothing was sent.
         Unanswered: no answer came.
     """
-    stream = await _dialled(dial, DIAL_LIMIT)
+    stream = await dial_within(dial, DIAL_LIMIT)
     try:
         await send_request(stream, request)
         reader = AnswerReader(to_head=request.is_head)
@@ -432,24 +221,10 @@ async def open_response(
         while not reader.status:
             data = await receive(stream)
             on_bytes(len(data))
-            first = _fed(reader, data)
+            first = feed(reader, data)
         yield Response(stream, reader, first, on_bytes)
     finally:
         await trio.aclose_forcefully(stream)
-
-
-#: How httpx and its successor name the errors that come before a byte of the request can have left.
-_BEFORE_ANYTHING_LEFT: Final = frozenset(
-    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
-)
-
-
-def nothing_has_left(error: Exception) -> bool:
-    """Say whether an HTTP client's error proves that the gateway got nothing.
-
-    By name, so that it holds for any client of httpx's shape.
-    """
-    return any(kind.__name__ in _BEFORE_ANYTHING_LEFT for kind in type(error).__mro__)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

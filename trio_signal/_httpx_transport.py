@@ -13,9 +13,10 @@ from typing import Final, Self, cast
 import httpx
 import trio
 
+from ._connections import Connections
 from ._dial import Connect, open_stream, parse_url
 from ._errors import AnswerError, GatewayError
-from ._http import DIAL_LIMIT, Connections, Misstated, Request, Unanswered
+from ._http import DIAL_LIMIT, Misstated, Request, Unanswered
 
 _MAX_ANSWER: Final = 32 * 1024 * 1024
 

@@ -29,6 +29,7 @@ from ._outgoing import (
     settle,
 )
 from ._overdue import Limited, Overdue
+from ._pause import LimitPause
 from ._ratelimit import TokenBucket
 from ._settling import Settler
 from ._states import Backoff, ConnectionState
@@ -40,9 +41,6 @@ _logger: Final = logging.getLogger("trio_signal.sender")
 
 #: Between attempts of one message: 1 s doubling to 60 s (contract O6), never less than 1 s.
 _RETRY: Final = Backoff(floor=1.0)
-
-#: How long the queue pauses for a rate limit that names no time: 60 s doubling to 15 min (contract O6).
-_PAUSE: Final = Backoff(initial=60.0, maximum=900.0, jitter=False, retry_after_cap=86_400.0)
 
 #: Looking a member up costs ten times what a name of the module does, and each send asks.
 _CONNECTED: Final = ConnectionState.CONNECTED
@@ -133,12 +131,7 @@ class Sender:
         self._overdue: Final = Overdue()
         self._slots: Final[dict[OutgoingMessage, _Slot]] = {}
         self.finished: Final = trio.Event()
-        self._limits = 0
-        self._limits_over = 0
-        self._limits_in_a_row = 0
-        #: What was told of the last one.
-        self._challenges: Final[set[tuple[str, ...]]] = set()
-        self._paused_until = -math.inf
+        self._pause: Final = LimitPause()
         self._renewals = 0
         self._renewing: Final = trio.Lock()
         status.listen(self._wake_up)
@@ -191,16 +184,12 @@ class Sender:
     @property
     def paused_until(self) -> float | None:
         """When a pause for a rate limit ends, on Trio's clock; None if there is none."""
-        return self._paused_until if self._paused_until > trio.current_time() else None
+        until = self._pause.until
+        return until if until > trio.current_time() else None
 
     def resume(self) -> None:
         """End the pause for a rate limit, since its cause is gone."""
-        if self.paused_until is not None:
-            # What left before meets the old limit, which says nothing about now.
-            self._limits += 1
-            self._limits_over = self._limits
-        self._limits_in_a_row = 0
-        self._paused_until = -math.inf
+        self._pause.end(trio.current_time())
         self._wake_up()
 
     def take_over(self, restored: Restored) -> None:
@@ -267,7 +256,7 @@ class Sender:
         if self._bucket:
             self._bucket.take(trio.current_time())
         slot.attempts += 1
-        slot.limits, slot.renewals = self._limits, self._renewals
+        slot.limits, slot.renewals = self._pause.limits, self._renewals
         slot.evidence = self._settler.begin(slot.message)
         self._overdue.begin(sending, self._gateway.send_limit)
         result = await self._gateway.send(slot.message)
@@ -288,7 +277,7 @@ class Sender:
         A checkpoint if other credentials are asked for.
         """
         message, outcome, is_done = slot.message, result.outcome, False
-        if result.rate_limited or self._limits_in_a_row:
+        if result.rate_limited or self._pause.in_a_row:
             self._note_rate_limit(slot, result)
         if isinstance(outcome, Sent):
             settle(message, outcome)
@@ -358,7 +347,7 @@ class Sender:
         """Return when a message may leave, as far as is known; infinity without a connection."""
         if self._status.state is not _CONNECTED:
             return math.inf
-        free_at = self._paused_until
+        free_at = self._pause.until
         if self._bucket:
             free_at = max(free_at, now + self._bucket.delay(now))
         if slot.retry_at != -math.inf:
@@ -373,25 +362,16 @@ class Sender:
                 self._renewals += 1
 
     def _note_rate_limit(self, slot: _Slot, result: SendResult) -> None:
-        # What left before the limit was met shows neither that it is over nor that it was met again.
-        is_news = slot.limits == self._limits
-        if is_news and isinstance(result.outcome, Sent):
-            self._limits_in_a_row = 0
-        if not result.rate_limited or slot.limits < self._limits_over:
+        if isinstance(result.outcome, Sent):
+            self._pause.note_success(slot.limits)
+        if not result.rate_limited:
             return
-        if is_news:
-            self._limits += 1
-            self._limits_in_a_row += 1
-            self._challenges.clear()
-        pause = _PAUSE.ceiling(max(self._limits_in_a_row, 1))
-        if result.retry_after is not None:
-            # A pause of nothing would let a whole queue run into the same limit.
-            pause = min(max(result.retry_after, _RETRY.floor), _PAUSE.retry_after_cap)
-        self._paused_until = max(self._paused_until, trio.current_time() + pause)
-        _logger.warning("Signal limits the rate of this account; sending pauses for %g s", pause)
-        if result.challenge_tokens and result.challenge_tokens not in self._challenges:
-            self._challenges.add(result.challenge_tokens)
-            self._on_challenge(slot.message.account, result.challenge_tokens, pause)
+        seconds = self._pause.note_limit(slot.limits, trio.current_time(), retry_after=result.retry_after)
+        if seconds is None:
+            return
+        _logger.warning("Signal limits the rate of this account; sending pauses for %g s", seconds)
+        if self._pause.is_new_challenge(result.challenge_tokens):
+            self._on_challenge(slot.message.account, result.challenge_tokens, seconds)
 
     def _wake_up(self, *_: object) -> None:
         for slot in self._slots.values():

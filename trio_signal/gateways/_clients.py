@@ -6,9 +6,10 @@ from urllib.parse import quote
 
 import trio
 
+from .._connections import Connections
 from .._dial import Address, bad_certificate
 from .._errors import AnswerError, Certainty, GatewayError, LinkLost, PermanentError
-from .._http import DIAL_LIMIT, Connections, Dial, Request, nothing_has_left, retry_after
+from .._http import DIAL_LIMIT, Dial, Request, retry_after
 from .._http_answers import Headers as AnswerHeaders
 from ._calls import JSON, Call
 
@@ -30,6 +31,11 @@ _EXPECTS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 #: Connecting, waiting for a connection in a pool, and asking for credentials end before the whole does, after
 #: this share of its time: what was not sent by then was certainly not sent.
 FIRST_SHARE: Final = 0.9
+
+#: How httpx and its successor name the errors that come before a byte of the request can have left.
+_BEFORE_ANYTHING_LEFT: Final = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
+)
 
 #: So many heads are kept, for the paths that are asked for again and again.
 _MOST_HEADS: Final = 16
@@ -203,6 +209,14 @@ def _length(call: Call) -> Headers:
     if not isinstance(body, bytes) or "Content-Length" in call.headers:
         return []
     return [("Content-Length", str(len(body)))]
+
+
+def nothing_has_left(error: Exception) -> bool:
+    """Say whether an HTTP client's error proves that the gateway got nothing.
+
+    By name, so that it holds for any client of httpx's shape.
+    """
+    return any(kind.__name__ in _BEFORE_ANYTHING_LEFT for kind in type(error).__mro__)
 
 
 def certainty_of(error: Exception) -> Certainty:
