@@ -937,6 +937,36 @@ async def test_a_plain_socket_is_read_when_something_has_come() -> None:
         assert stream.bytes_received == 5
 
 
+async def test_a_read_that_gave_all_it_could_is_followed_by_one_that_need_not_find_anything() -> None:
+    stream, _, theirs = await real_pair()
+    async with stream, theirs, trio.open_nursery() as nursery:
+        got: list[bytes] = []
+
+        async def read() -> None:
+            while data := await stream.receive_some(3):
+                got.append(data)
+
+        await theirs.send_all(b"foobar")
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [b"foo", b"bar"]
+        await theirs.send_all(b"!")
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [b"foo", b"bar", b"!"]
+        await theirs.send_eof()
+
+
+async def test_others_get_their_turn_between_full_reads_and_may_end_them() -> None:
+    stream, _, theirs = await real_pair()
+    async with stream, theirs:
+        await theirs.send_all(b"foobar")
+        assert await stream.receive_some(3) == b"foo"
+        with trio.CancelScope() as scope, trio.testing.assert_checkpoints():
+            scope.cancel()
+            await stream.receive_some(3)
+        assert scope.cancelled_caught
+
+
 @pytest.mark.parametrize("how", ["reset", "closed", "closed before"])
 async def test_a_plain_socket_that_breaks_is_the_end(how: str) -> None:
     stream, ours, theirs = await real_pair()

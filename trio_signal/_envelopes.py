@@ -186,10 +186,13 @@ class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def timestamp(self) -> int | None:
         """When it was sent, by the sender's clock: with the sender, the message's id. An edit has its own."""
-        data = self.envelope.data_message
+        envelope = self.envelope
+        data = envelope.data_message
         if data is None:
             data = self.data
-        return self.envelope.timestamp if data is None or data.timestamp is None else data.timestamp
+        if data is not None and (timestamp := data.timestamp) is not None:
+            return timestamp
+        return envelope.timestamp
 
     @property
     def server_received_timestamp(self) -> int | None:
@@ -206,7 +209,9 @@ class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
         if data is not None and (group := data.group_info) is not None:
             return group
         place = envelope.typing_message or envelope.story_message
-        if place is None and envelope.sync_message is not None:
+        if place is None:
+            if envelope.sync_message is None:
+                return None
             place = envelope.sync_message.sent_story_message
         return GroupInfo(id=place.group_id) if place is not None and place.group_id else None
 

@@ -86,6 +86,8 @@ class LinkStream(trio.abc.Stream):
         self._passing = b""
         self._error: Exception | None = None
         self._is_drawn = self._is_reading = False
+        #: Whether the last read gave all that it could, so that there is more, most likely.
+        self._was_full = False
         #: Set when whoever draws has everything that came, if anybody waits for that; see :meth:`heard`.
         self._all_drawn: trio.Event | None = None
         self._drawers: Final = trio.lowlevel.ParkingLot()
@@ -207,7 +209,7 @@ class LinkStream(trio.abc.Stream):
                 self._readers.unpark_all()
 
     async def _read_socket(self, socket: trio.socket.SocketType, max_bytes: int) -> bytes | bytearray:
-        """Read once, as :meth:`trio.SocketStream.receive_some`, but wait first: mostly nothing is there yet.
+        """Read once, as :meth:`trio.SocketStream.receive_some`, but wait first where nothing may be there.
 
         A checkpoint; cancelling is safe.
 
@@ -217,12 +219,18 @@ class LinkStream(trio.abc.Stream):
         """
         if socket.fileno() < 0:
             return await self._stream.receive_some(max_bytes)
-        await trio.lowlevel.wait_readable(socket)
+        if self._was_full:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.wait_readable(socket)
         try:
             # It may have been closed since it became readable: its number is that of another file then.
-            return os.read(socket.fileno(), max_bytes)
+            data = os.read(socket.fileno(), max_bytes)
+            self._was_full = len(data) == max_bytes
+            return data
         except BlockingIOError:
             # It was readable for nothing, as sockets may be.
+            self._was_full = False
             return await self._stream.receive_some(max_bytes)
         except OSError as error:
             if socket.fileno() < 0:
