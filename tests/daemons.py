@@ -1,6 +1,7 @@
 """``trio-signal daemon`` inside a test, with an input and a log of the test's own."""
 
 import json
+import math
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -70,6 +71,9 @@ class Daemon:
             "show_text": False,
         }
         self._written = options.pop("written", trio.lowlevel.checkpoint)
+        #: How many lines the log has room for.
+        self.room = math.inf
+        self.lost = 0
         self._settings = DaemonSettings(where=where, **(standard | options))
         self._level = level
         self.input = Input()
@@ -81,10 +85,15 @@ class Daemon:
         """Run it to its end."""
         log = make_logger(self._hear, as_json=True, level=self._level)
         with trio.fail_after(86_400), library_events(log, level=self._level):
-            self.code = await run_daemon(self._settings, log, read=self.input.read, written=self._written)
+            self.code = await run_daemon(
+                self._settings, log, read=self.input.read, written=self._written, lost=lambda: self.lost
+            )
         self.ended.set()
 
     def _hear(self, line: str) -> None:
+        if len(self.events) >= self.room:
+            self.lost += 1
+            return
         self.events.append(json.loads(EAR.read(line, "the daemon's log")))
 
     def told(self, event: str, *fields: str) -> list[Any]:

@@ -109,7 +109,10 @@ class Program:
 
 @asynccontextmanager
 async def started(
-    *arguments: str, env: Mapping[str, str] | None = None, redirect: str = ""
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    redirect: str = "",
+    pass_fds: tuple[int, ...] = (),
 ) -> AsyncGenerator[Program]:
     """Start it, with a shell's redirections if asked for; kill it if it still runs at the end."""
     program = [sys.executable, "-m", "trio_signal", *arguments]
@@ -120,6 +123,7 @@ async def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(env),
+        pass_fds=pass_fds,
     )
     try:
         with trio.fail_after(_PATIENCE):

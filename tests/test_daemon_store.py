@@ -1,6 +1,7 @@
 """``trio-signal daemon --store``: what it tells, what it keeps, and how it fails."""
 
 import json
+import math
 import signal
 import sqlite3
 from pathlib import Path
@@ -135,6 +136,7 @@ async def test_an_outcome_whose_line_was_not_written_at_a_kill_is_told_again(
             assert daemon.told("outcome", "id") == told
 
 
+@pytest.mark.contract("D1")
 async def test_a_log_whose_reader_has_stalled_holds_up_a_hub_for_a_while_at_most(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -155,6 +157,13 @@ async def test_a_log_whose_reader_has_stalled_holds_up_a_hub_for_a_while_at_most
             assert daemon.told("outcome", "id") == ["a", "b", "c"]
             with trio.fail_after(11):
                 assert await daemon.stop() == Exit.OK
+        # Nobody has seen them.
+        for told in (["a", "b", "c"], []):
+            hub = hub_on(MemoryListener(), key=None)
+            async with running(gateway, store=store_in(tmp_path), hub=hub) as daemon:
+                await gateway.wait_connected()
+                await trio.sleep(1)
+            assert daemon.told("outcome", "id") == told
 
 
 @pytest.mark.contract("C5", "R5")
@@ -264,14 +273,64 @@ async def test_the_log_says_when_it_is_written(capfd: pytest.CaptureFixture[str]
         await writer.wait_written()
 
 
-async def test_a_log_that_nobody_reads_holds_nothing_up() -> None:
+@pytest.mark.contract("R5", "D1")
+async def test_what_nobody_reads_is_never_written() -> None:
     with trio.fail_after(5):
         async with open_log_writer(fd=-1) as writer:
-            writer.write("one\n")
-            await writer.wait_written()
-            writer.write("two\n")
-            await writer.wait_written()
-            assert writer.lost == 1
+            for lost in (0, 1):
+                writer.write("one\n")
+                with trio.move_on_after(0.05) as waiting:
+                    await writer.wait_written()
+                assert waiting.cancelled_caught
+                assert writer.lost == lost
+
+
+@pytest.mark.contract("R5", "D1")
+async def test_an_event_that_the_log_had_no_room_for_is_told_again_and_counts_then(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    written = trio.Event()
+    async with open_fake_gateway(port=None) as gateway:
+        async with running(gateway, store=store_in(tmp_path), written=lambda: written.wait()) as daemon:
+            await gateway.wait_connected()
+            await trio.sleep(1)
+            daemon.room = len(daemon.events)
+            gateway.deliver(text="one")
+            await trio.sleep(1)
+            assert daemon.lost == 1
+            daemon.room = math.inf
+            written.set()
+            gateway.deliver(text="two")
+            await trio.sleep(1)
+            assert daemon.told("message_received", "kind") == ["message"] * 2
+        async with running(gateway, store=store_in(tmp_path)) as daemon:
+            await gateway.wait_connected()
+            await trio.sleep(1)
+        [(since, until)] = daemon.told("gap", "since", "until")
+        assert since < until
+
+
+@pytest.mark.contract("D1")
+async def test_an_outcome_that_the_log_had_no_room_for_is_told_by_the_next_process(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    killed = KilledStore(tmp_path)
+    async with open_fake_gateway(port=None) as gateway:
+        async with running(gateway, store=killed.store) as daemon:
+            await gateway.wait_connected()
+            daemon.room = len(daemon.events)
+            daemon.input.line(recipient=PEER, text="a", id="a")
+            await gateway.wait_received(1)
+            await trio.sleep(1)
+            daemon.room = math.inf
+            daemon.input.line(recipient=PEER, text="b", id="b")
+            await gateway.wait_received(2)
+            await trio.sleep(1)
+            after = killed.kill()
+        async with running(gateway, store=after) as daemon:
+            await gateway.wait_connected()
+            await trio.sleep(1)
+        assert daemon.told("outcome", "id") == ["a"]
 
 
 async def test_outcomes_whose_lines_are_written_are_not_told_again(

@@ -1044,7 +1044,8 @@ async def test_a_hub_that_goes_down_tells_who_waits_the_truth(autojump_clock: Mo
                 nursery.start_soon(partial_of(caller.ask, signal, going_down=going_down))
                 await settled()
         first, second = callers
-        assert first.words == (504, {"error": "the hub went down while it was sent", "certainty": "unknown"})
+        words = "the hub went down before it knew what became of it"
+        assert first.words == (504, {"error": words, "certainty": "unknown"})
         assert second.verdict == (503, "not_sent")
         assert [caller.answered_at for caller in callers] == [4, 4]
         await trio.sleep(60)

@@ -1,5 +1,6 @@
 """A hub whose log is in a store: what is offered when, and what the next process makes of it."""
 
+import json
 import logging
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import trio
@@ -34,9 +35,11 @@ from trio_signal.hub._kept import MAX_DRAFT_BYTES, MAX_DRAFTS
 from trio_signal.store._database import Database
 from trio_signal.testing import FakeGateway, MemoryListener, hang, open_fake_gateway
 
+from .hubs import Listener as HubListener
 from .hubs import Scene, Subscriber, serving, small_log
-from .scene import connected, logged, open_gateway, settled, wall_time
+from .scene import PEER, connected, logged, open_gateway, settled, wall_time
 from .simulation import Violation, first_failure, run_world
+from .test_hub_client import client_of
 
 
 class Disk:
@@ -377,6 +380,112 @@ async def test_a_smaller_log_keeps_the_last_of_what_there_is(autojump_clock: Moc
             assert scene.hub.log.oldest >= 8
 
 
+# --- sends ---
+
+
+SEND: Final = json.dumps({"recipients": [PEER], "message": "hi"}).encode()
+
+
+async def send_to(scene: Scene, answers: list[tuple[int, str]]) -> None:
+    """Send something that does not go out, and note status and certainty of the answer."""
+    reply = await scene.ask("/v2/send", "POST", body=SEND)
+    answers.append((reply.status, reply.json["certainty"]))
+
+
+@pytest.mark.contract("H10", "D1", "O1")
+async def test_what_waits_when_it_goes_down_is_taken_back_and_told_so_once_the_disk_has_it(
+    autojump_clock: MockClock, path: Path
+) -> None:
+    answers: list[tuple[int, str]] = []
+    images: list[Image] = []
+    disk = Disk()
+    async with open_gateway() as gateway:
+        async with open_store_hub(gateway, path, disk) as scene:
+            gateway.refuse(None)
+            gateway.drop()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send_to, scene, answers)
+                await trio.sleep(1)
+                scene.hub.shutdown()
+                await trio.sleep(3.9)
+                disk.hold()
+                await trio.sleep(0.4)
+                assert answers == [], "a kill now has the next process send it"
+                disk.go()
+            images.append(Image.of(path))
+            assert answers == [(503, "not_sent")]
+        images[0].restore()
+        gateway.heal()
+        async with open_store_hub(gateway, path):
+            await trio.sleep(60)
+        assert not gateway.received
+
+
+@pytest.mark.contract("H10", "D1", "O1")
+async def test_what_waits_when_it_goes_down_is_unknown_if_the_disk_does_not_take_it_back(
+    autojump_clock: MockClock, path: Path
+) -> None:
+    answers: list[tuple[int, str]] = []
+    disk = Disk()
+    async with open_gateway() as gateway, open_store_hub(gateway, path, disk) as scene:
+        gateway.refuse(None)
+        gateway.drop()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_to, scene, answers)
+            await trio.sleep(1)
+            disk.hold()
+            scene.hub.shutdown()
+        assert answers == [(504, "unknown")]
+
+
+@pytest.mark.contract("D1", "D2", "O1")
+async def test_what_waits_when_its_client_is_closed_is_unknown_for_the_next_process_sends_it(
+    autojump_clock: MockClock, path: Path
+) -> None:
+    answers: list[tuple[int, str]] = []
+    async with open_gateway() as gateway:
+        async with trio.open_nursery() as nursery:
+            store = Store(path, run=Disk().run)
+            async with connected(gateway, store=store, close_timeout=0.5) as signal:
+                listener = HubListener()
+                hub = await nursery.start(
+                    partial(serve_hub, signal, listeners=[listener], wall_clock=wall_time)
+                )
+                scene = Scene(gateway, signal, hub, nursery, listener, wall_time, secured=False)
+                gateway.refuse(None)
+                gateway.drop()
+                nursery.start_soon(send_to, scene, answers)
+                await trio.sleep(1)
+        assert answers == [(504, "unknown")]
+        gateway.heal()
+        async with connected(gateway, store=Store(path, run=Disk().run)):
+            await gateway.wait_received(1)
+
+
+@pytest.mark.contract("D2", "O1", "H10")
+async def test_what_the_disk_has_no_room_for_is_not_sent_and_its_sender_tries_again(
+    autojump_clock: MockClock, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk()
+    async with open_gateway() as gateway, open_store_hub(gateway, path, disk) as scene:
+        disk.is_full = True
+        reply = await scene.ask("/v2/send", "POST", body=SEND)
+        assert reply.json == {
+            "error": "the hub can keep no messages at the moment",
+            "certainty": "not_sent",
+        }
+        assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+        assert "there is no room on this disk" in " ".join(logged(caplog.records, logging.WARNING))
+        async with client_of(scene, receive=False) as client:
+            message = await client.send_message(PEER, "hi")
+            await trio.sleep(20)
+            assert message.outcome is None
+            disk.is_full = False
+            with trio.fail_after(60):
+                await message.wait()
+        assert len(gateway.received) == 1
+
+
 # --- a disk that takes nothing, or is slow ---
 
 
@@ -604,9 +713,10 @@ async def test_what_became_of_an_earlier_process_s_message_is_told_and_not_numbe
 ) -> None:
     heard: list[MessageSettled] = []
 
-    async def hear(event: MessageSettled) -> None:
+    async def hear(event: MessageSettled) -> bool:
         await trio.lowlevel.checkpoint()
         heard.append(event)
+        return True
 
     async with open_gateway() as gateway:
         async with open_store_hub(gateway, path) as scene:

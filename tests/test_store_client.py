@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from trio_signal import (
     Outcome,
     OutgoingMessage,
     ReceivedMessage,
+    RequestFailed,
     Sent,
     SignalClient,
     Store,
@@ -32,7 +33,7 @@ from trio_signal import (
     open_signal_client,
 )
 from trio_signal.store import inline
-from trio_signal.testing import FakeGateway, hang, open_fake_gateway
+from trio_signal.testing import FakeGateway, hang, open_fake_gateway, slow
 
 from .scene import CONNECTED, PEER, connected, open_client, open_gateway
 from .stores import KilledStore
@@ -104,6 +105,67 @@ async def test_what_waited_at_the_kill_is_sent_by_the_next_process_in_order(
         async with connected(gateway, store=kept.store) as client:
             assert client.statistics().buffer.outgoing.accepted == 0
             assert waiting_outcomes(client) == []
+
+
+async def look_up_groups(client: SignalClient) -> None:
+    """Ask for the groups, however that ends."""
+    with suppress(ClientClosed, RequestFailed):
+        await client.list_groups()
+
+
+@pytest.mark.contract("D1", "O5", "O7")
+@pytest.mark.parametrize(("seconds", "sent"), [(2, []), (5, ["first"])])
+async def test_what_waits_behind_an_operation_at_the_kill_has_not_left_and_is_sent_by_the_next_process(
+    autojump_clock: MockClock, kept: KilledStore, seconds: float, sent: list[str]
+) -> None:
+    async with open_gateway() as gateway, trio.open_nursery() as nursery:
+        async with connected(gateway, store=kept.store):
+            pass
+        gateway.script(f"GET /v1/groups/{gateway.account}", slow(3), *[hang()] * 10)
+        async with until_killed(gateway, kept) as client:
+            await client.wait_state(CONNECTED)
+            nursery.start_soon(look_up_groups, client)
+            await wait_all_tasks_blocked()
+            await client.send_message(PEER, "first", id="a")
+            await client.send_message(PEER, "second", id="b")
+            # The first message stands behind one operation, the second behind these too.
+            for _ in range(3):
+                nursery.start_soon(look_up_groups, client)
+                await wait_all_tasks_blocked()
+            await trio.sleep(seconds)
+        assert texts(gateway) == sent
+        gateway.heal()
+        async with connected(gateway, store=kept.store) as client:
+            found = await told(client, 2)
+            assert all(isinstance(event.outcome, Sent) for event in found)
+        assert texts(gateway) == ["first", "second"]
+
+
+@pytest.mark.contract("D2", "O7")
+async def test_a_message_that_waits_for_the_disk_keeps_no_operation_waiting(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    disk = FullDisk()
+    async with (
+        open_gateway(answer_delay=2.0) as gateway,
+        connected(gateway, store=Store(tmp_path / "bot.db", run=disk)) as client,
+    ):
+        await client.send_message(PEER, "first")
+        second = await client.send_message(PEER, "second")
+        await trio.sleep(1)
+        disk.is_full = True
+        await trio.sleep(1.5)
+        with trio.fail_after(5):
+            await client.list_groups()
+        await trio.sleep(30)
+        with trio.fail_after(5):
+            await client.list_groups()
+        assert texts(gateway) == ["first"]
+        disk.is_full = False
+        await second.wait()
+        with trio.fail_after(5):
+            await client.list_groups()
+        assert texts(gateway) == ["first", "second"]
 
 
 @pytest.mark.contract("D1", "O5")

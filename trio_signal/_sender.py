@@ -45,6 +45,9 @@ _RETRY: Final = Backoff(floor=1.0)
 #: Looking a member up costs ten times what a name of the module does, and each send asks.
 _CONNECTED: Final = ConnectionState.CONNECTED
 
+#: Seconds for which a turn is held while the disk writes down that a message leaves.
+_COMMIT: Final = 1.0
+
 #: How often new credentials are asked for on behalf of one message.
 _RENEWALS: Final = 3
 
@@ -297,14 +300,32 @@ class Sender:
         return is_done  # noqa: ASYNC910  (as said)
 
     async def _line_up(self, message: OutgoingMessage, turn: Turn) -> None:  # noqa: ASYNC910  (see Turn)
-        """Have it written down that a message may leave, and take a turn. A checkpoint if that takes time."""
+        """Take a turn, and have it written down that a message may leave. A checkpoint if that takes time."""
         # No more are written down as leaving than may leave: a kill would give each an unknown outcome.
         if self._bucket:
             self._bucket.take(trio.current_time())
-        await self._journal.begin(message)
         await turn.acquire()
+        if self._writes_down and not await self._write_down(message, turn):
+            # The disk is full, say, and operations need none.
+            await self._journal.begin(message)
+            await turn.acquire()
         if self._bucket:
             self._bucket.give_back()
+
+    async def _write_down(self, message: OutgoingMessage, turn: Turn) -> bool:
+        """Have it written down, in a turn of ours, that a message may leave. A checkpoint.
+
+        False if that takes long. The turn is given back then, and when this is cancelled.
+        """
+        is_written = False
+        try:
+            with trio.move_on_after(_COMMIT):
+                await self._journal.begin(message)
+                is_written = True
+        finally:
+            if not is_written:
+                turn.release()
+        return is_written
 
     def _conclude(self, message: OutgoingMessage, outcome: Failed) -> None:
         """Give a message its outcome, or where nobody knows it, let it wait for evidence beside the queue."""

@@ -1,18 +1,21 @@
 """``trio-signal`` as its users run it: processes, pipes, signals, a real port; real time passes."""
 
 import json
+import os
 import shlex
 import signal
 import ssl
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import trio
 import trustme
 
-from trio_signal.testing import FakeGateway, hang, open_fake_gateway
+from trio_signal.testing import FakeGateway, hang, open_fake_gateway, slow
 
 from ..programs import Finished, environment, run_program, started
 
@@ -138,6 +141,42 @@ async def test_standard_input_may_be_anything(
     assert events(ended.out)[-1]["sent"] == (source == "< lines")
 
 
+async def test_what_is_written_after_the_stop_is_for_the_next_one_on_the_same_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "lines"
+    os.mkfifo(pipe)
+    async with open_fake_gateway() as gateway:
+        gateway.script_send(slow(0.5))
+        command = ("daemon", "--json", "--stdin", *given(gateway))
+        with pipe.open("r+b", buffering=0) as lines:
+            async with started(*command, redirect=f"<{pipe}") as daemon:
+                lines.write(f"{letter('a')}\n".encode())
+                await gateway.wait_received(1)
+                daemon.signal(signal.SIGTERM)
+                await daemon.event("daemon_stopping")
+                lines.write(f"{letter('b')}\n".encode())
+                assert (await daemon.end()).code == 0
+            async with started(*command, redirect=f"<{pipe}") as daemon:
+                await daemon.event("outcome", id="b", outcome="sent")
+                daemon.signal(signal.SIGTERM)
+                assert (await daemon.end()).code == 0
+    assert [send.message for send in gateway.received] == ["a", "b"]
+
+
+async def test_standard_input_that_another_program_made_non_blocking_is_waited_for() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    try:
+        async with open_fake_gateway() as gateway:
+            command = ("daemon", "--json", "--stdin", *given(gateway))
+            async with started(*command, redirect=f"<&{reader}", pass_fds=(reader,)) as daemon:
+                await daemon.event("connection_status_changed", current="connected")
+                os.write(writer, f"{letter('a')}\n".encode())
+                await daemon.event("outcome", id="a", outcome="sent")
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 async def test_a_log_whose_reader_is_gone_ends_no_daemon() -> None:
     async with open_fake_gateway() as gateway:
         async with started("daemon", "--stdin", *given(gateway), redirect="> >(head -n 1)") as daemon:
@@ -150,6 +189,33 @@ async def test_a_log_whose_reader_is_gone_ends_no_daemon() -> None:
             daemon.signal(signal.SIGTERM)
             ended = await daemon.end()
     assert (ended.code, ended.out.count("\n"), ended.err) == (0, 1, "")
+
+
+@pytest.mark.contract("R5", "D1")
+async def test_what_a_log_whose_reader_is_gone_could_not_tell_is_told_by_the_next_process(
+    tmp_path: Path,
+) -> None:
+    async with open_fake_gateway() as gateway:
+        command = ("daemon", "--json", "--stdin", "--store", str(tmp_path / "bot.db"), *given(gateway))
+        async with started(*command) as daemon:
+            await gateway.wait_connected()
+            daemon.signal(signal.SIGTERM)
+            assert (await daemon.end()).code == 0
+        async with started(*command, redirect="> >(head -n 1)") as daemon:
+            assert "daemon_started" in (await daemon.line() or "")
+            await gateway.wait_connected()
+            gateway.deliver(text="to nobody")
+            came = time.time()
+            await daemon.say(letter("a"))
+            await gateway.wait_received(1)
+            await trio.sleep(0.2)
+            daemon.signal(signal.SIGKILL)
+            await daemon.wait()
+        async with started(*command) as daemon:
+            await daemon.event("outcome", id="a", outcome="sent")
+            gap = await daemon.event("gap")
+            since, until = (datetime.fromisoformat(gap[side]).timestamp() for side in ("since", "until"))
+            assert since <= came <= until
 
 
 async def test_a_log_that_nobody_reads_holds_nothing_up() -> None:

@@ -27,7 +27,7 @@ from structlog.typing import FilteringBoundLogger
 from .._buffer import Overflow
 from .._client import SignalClient
 from .._errors import ObserverLagged, Reason, SignalError
-from .._inbox import MessageSettled
+from .._inbox import Event, MessageSettled
 from .._outcomes import Outcome, Sent
 from .._outgoing import Delivery, OutgoingMessage, on_done
 from .._states import Backoff, ConnectionState
@@ -92,6 +92,7 @@ async def run_daemon(
     *,
     read: Read | None = None,
     written: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    lost: Callable[[], int] = lambda: 0,
 ) -> int:
     """Run a client until a signal or a permanent failure ends it, and return the exit code.
 
@@ -103,9 +104,11 @@ async def run_daemon(
         settings: what to run.
         log: where the events go.
         read: waits for lines of messages to send; None for none.
-        written: waits until all that the log was given by now is where a kill cannot take it away.
+        written: waits until all that the log has taken by now is where a kill cannot take it away: for
+            ever if nobody reads it any more.
+        lost: says how many lines the log had no room for.
     """
-    daemon = _Daemon(settings, Reports(log, show_text=settings.show_text), read, written)
+    daemon = _Daemon(settings, Reports(log, show_text=settings.show_text), read, written, lost)
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             watch = trio.CancelScope()
@@ -123,10 +126,12 @@ class _Daemon:
         reports: Reports,
         read: Read | None,
         written: Callable[[], Awaitable[None]],
+        lost: Callable[[], int],
     ) -> None:
         self._settings: Final = settings
         self._reports: Final = reports
         self._written: Final = written
+        self._lost_lines: Final = lost
         self._started_at: Final = trio.current_time()
         self._stop: Final = trio.Event()
         self._input: Final = None if read is None else Input(read, reports, self._follow)
@@ -291,9 +296,9 @@ class _Daemon:
             self._report_outcome(message, message.outcome)
 
     def _report_outcome(self, message: OutgoingMessage, outcome: Outcome) -> None:
-        self._reports.outcome(message.id, outcome)
+        taken = self._tell(partial(self._reports.outcome, message.id, outcome))
         self._open.pop(message, None)
-        if self._settings.store is not None:
+        if self._settings.store is not None and taken:
             self._reported.append(message)
             self._news.set()
         if self._stop.is_set() and not isinstance(outcome, Sent):
@@ -324,19 +329,34 @@ class _Daemon:
 
     async def _report_events(self, client: SignalClient, events: EventStream) -> None:
         async for event in events:
-            self._reports.event(event)
-            if self._settings.store is not None and not self._left:
-                with trio.CancelScope() as self._confirming:
-                    await self._written()
-                    client.acknowledge(event)
+            if self._settings.store is None or self._left:
+                self._reports.event(event)
+                continue
+            with trio.CancelScope() as self._confirming:
+                await self._tell_and_wait(event)
+                client.acknowledge(event)
 
-    async def _report_settled(self, event: MessageSettled) -> None:
-        """Tell an outcome and let the hub count it as told once its line is written. A checkpoint."""
-        self._reports.settled(event)
-        with trio.move_on_after(self._patience) as waiting:
+    def _tell(self, tell: Callable[[], None]) -> bool:
+        """Tell something, and say whether the log had room for its line."""
+        lost = self._lost_lines()
+        tell()
+        return self._lost_lines() == lost
+
+    async def _tell_and_wait(self, event: Event) -> None:
+        """Tell of an event until its line is written, again if the log had no room for it. A checkpoint."""
+        while True:
+            taken = self._tell(partial(self._reports.event, event))
             await self._written()
+            if taken:
+                return
+
+    async def _report_settled(self, event: MessageSettled) -> bool:
+        """Tell an outcome, and let the hub count it as told if its line is written in time. A checkpoint."""
+        with trio.move_on_after(self._patience) as waiting:
+            await self._tell_and_wait(event)
         if waiting.cancelled_caught:
             self._patience = 0.0
+        return not waiting.cancelled_caught
 
     async def _note_written(self) -> None:
         """Let the store forget outcomes whose lines are written; a kill before repeats the line."""

@@ -73,7 +73,9 @@ async def _run(settings: DaemonSettings, values: Mapping[str, Any], colors: bool
         log = make_logger(writer.write, as_json=values["json"], level=level, colors=colors)
         with library_events(log, level=level):
             read = read_stdin if values["stdin"] else None
-            code = await run_daemon(settings, log, read=read, written=writer.wait_written)
+            code = await run_daemon(
+                settings, log, read=read, written=writer.wait_written, lost=lambda: writer.lost
+            )
         if writer.lost:
             log.warning("log_lines_lost", count=writer.lost)
     return code

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -17,13 +18,20 @@ MAX_LINE: Final = 1024 * 1024
 async def read_stdin() -> bytes:
     """Wait for input and return what is there; nothing at its end. A checkpoint.
 
-    Done in a thread, which works for files, pipes and terminals alike, and which is left
-    behind when this is cancelled: it may wait for ever. What it reads then is lost.
+    Read in a thread, which works for files, pipes and terminals alike. When this is cancelled a read that
+    has begun is left behind, and what it gives is lost; so it begins only once there is something, and
+    what comes later is for whoever reads the same pipe next.
 
     Raises:
         OSError: standard input is closed or broken.
     """
-    return await trio.to_thread.run_sync(os.read, _STDIN, _PIECE, abandon_on_cancel=True)
+    while True:  # noqa: ASYNC913  (reading is one)
+        # A regular file cannot be waited for, and need not be.
+        with suppress(OSError):
+            await trio.lowlevel.wait_readable(_STDIN)
+        # Another program that shares the terminal or pipe with us has made it non-blocking, and was quicker.
+        with suppress(BlockingIOError):
+            return await trio.to_thread.run_sync(os.read, _STDIN, _PIECE, abandon_on_cancel=True)
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

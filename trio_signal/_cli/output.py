@@ -85,10 +85,10 @@ class LogWriter:
         self._news.set()
 
     async def wait_written(self) -> None:
-        """Wait until all that was taken by now is written, or nobody reads any more. A checkpoint."""
+        """Wait until all that was taken by now is written; for ever once nobody reads more. A checkpoint."""
         taken = self._taken
         await trio.lowlevel.checkpoint()
-        while self._written < taken:
+        while self._broken or self._written < taken:
             await self._progress.wait()
 
     async def run(self) -> None:
@@ -105,7 +105,6 @@ class LogWriter:
                 # Whoever read the log is gone, perhaps by the same Ctrl-C. The work goes on without it.
                 self._broken = True
                 self._lines.clear()
-                taken = self._taken
             self._written = taken
             progress, self._progress = self._progress, trio.Event()
             progress.set()

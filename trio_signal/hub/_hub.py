@@ -111,7 +111,7 @@ class Hub:
         wall_clock: Callable[[], float],
         random: Random,
         kept: KeptLog | None = None,
-        on_settled: Callable[[MessageSettled], Awaitable[None]] | None = None,
+        on_settled: Callable[[MessageSettled], Awaitable[bool]] | None = None,
     ) -> None:
         self.signal: Final = signal
         self.account: Final = account
@@ -187,10 +187,11 @@ class Hub:
             settled = self._hand_on_burst(event, events, burst)
             self.board.note_pause(time.perf_counter() - begun)
             if settled is not None:
-                if self._on_settled is not None:
-                    # Nothing is taken meanwhile: the cursor never stays behind what is in the log.
-                    await self._on_settled(settled)
-                self._acknowledge(settled)
+                # Nothing is taken meanwhile: the cursor never stays behind what is in the log.
+                if self._on_settled is None or await self._on_settled(settled):
+                    self._acknowledge(settled)
+                else:
+                    self._pass_over(settled)
             if kept is not None and not kept.has_room and not await self._wait_room(kept):
                 break
             # Not every step of the iterator gives others a turn, and to hand out is work for each client.
@@ -274,6 +275,11 @@ class Hub:
     def _acknowledge(self, event: Event) -> None:
         if self.signal.acknowledges:
             self.signal.acknowledge(event)
+
+    def _pass_over(self, event: MessageSettled) -> None:
+        """Let the cursor move over an outcome that nobody was told: the store has it for the next process."""
+        if self.signal.acknowledges:
+            self.signal._inbox.acknowledge(event)  # noqa: SLF001
 
     def _hand_on(self, event: Event) -> None:
         if isinstance(event, ReceivedMessage | Undecodable):

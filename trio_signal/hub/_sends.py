@@ -1,5 +1,6 @@
 """From a letter to the answer: a message of the hub's own client, and its outcome."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -9,15 +10,28 @@ import trio
 from .._attachments import check_attachments
 from .._client import SignalClient
 from .._contents import Content, Reaction, RemoteDelete, Text, with_files
-from .._errors import AnswerError, BufferFull, Certainty, ClientClosed, ConfigurationError, FailedRecipient
+from .._errors import (
+    AnswerError,
+    BufferFull,
+    Certainty,
+    ClientClosed,
+    ConfigurationError,
+    FailedRecipient,
+    StoreError,
+)
 from .._outcomes import Dropped, DropReason, Failed, MessageDropped, Outcome, SendFailed
-from .._outgoing import OutgoingMessage
+from .._outgoing import OutgoingMessage, is_decided
 from ._bodies import shortened, wrong
 from ._exchange import Answer
 from ._letters import FIELDS, Letter
 
+_logger: Final = logging.getLogger("trio_signal.hub")
+
 #: When to try again where the hub is full or away, in seconds.
 _RETRY_AFTER: Final = (("Retry-After", "5"),)
+
+#: Seconds that an answer waits for the disk that keeps its outcome; a hub that goes down has one left.
+_COMMIT: Final = 0.5
 
 
 async def send(
@@ -34,6 +48,7 @@ async def send(
     A checkpoint. What still waits after ``wait`` is dropped; what is being sent by then
     has the client's ``send_timeout`` on top. If the peer hangs up, if the hub goes down, or if
     this is cancelled, a letter that still waits is withdrawn; one that is being sent goes its way.
+    With a store the answer waits until that is written down, for half a second at most.
 
     Args:
         signal: whose account sends it.
@@ -54,9 +69,13 @@ async def send(
         nursery.cancel_scope.cancel()
     if isinstance(taken, Answer):
         return taken
+    if is_decided(taken) and taken.outcome is None:
+        # Withdrawn, but the disk has not got it: after a kill before that, the next process would send it.
+        with trio.move_on_after(_COMMIT):
+            await _see_through(taken)
     outcome = taken.outcome
     if outcome is None:
-        outcome = Failed(AnswerError("the hub went down while it was sent"), Certainty.UNKNOWN)
+        outcome = Failed(AnswerError("the hub went down before it knew what became of it"), Certainty.UNKNOWN)
     return answer_for(outcome, letter.content)
 
 
@@ -121,6 +140,10 @@ async def _hand_over(signal: SignalClient, letter: Letter, wait: float) -> Outgo
         return wrong(error, FIELDS).answer  # noqa: ASYNC910  (_with_files() is one)
     except (BufferFull, ClientClosed) as error:
         return unsent(str(error))  # noqa: ASYNC910
+    except StoreError as error:
+        # Its own words name a file of this machine.
+        _logger.warning("a message cannot be taken: %s", error)
+        return unsent("the hub can keep no messages at the moment")  # noqa: ASYNC910
 
 
 async def _with_files(signal: SignalClient, content: Content) -> Content:
@@ -139,6 +162,8 @@ async def _see_through(message: OutgoingMessage) -> None:
         await message.wait()
     except (MessageDropped, SendFailed):
         pass  # The message has it as its outcome.
+    except ClientClosed:
+        pass  # It has none here: a store keeps it, and the next process sends it.
     finally:
         message.withdraw()
 

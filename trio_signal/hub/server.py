@@ -61,7 +61,7 @@ async def serve_hub(
     listeners: Sequence[trio.abc.Listener[Any]] | None = None,
     wall_clock: Callable[[], float] = time.time,
     random: Random | None = None,
-    on_settled: Callable[[MessageSettled], Awaitable[None]] | None = None,
+    on_settled: Callable[[MessageSettled], Awaitable[bool]] | None = None,
     task_status: trio.TaskStatus[Hub] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a client's messages to many: for ``hub = await nursery.start(serve_hub, signal)``.
@@ -87,9 +87,9 @@ async def serve_hub(
         wall_clock: tells the time of day in seconds since the epoch.
         random: spreads those who are told to come back later; one of its own by default.
         on_settled: called with what became of each message that an earlier process had accepted into the
-            store, and awaited: nothing more is taken meanwhile. If the client was opened with
-            ``acknowledge=True``, a kill before it returns has the next process tell it again. It raises
-            nothing.
+            store, and awaited: nothing more is taken meanwhile. It returns whether somebody was told. If
+            the client was opened with ``acknowledge=True``, the next process tells what nobody was told,
+            and what a kill came before. It raises nothing.
         task_status: gets the :class:`Hub` once it listens.
 
     Raises:
