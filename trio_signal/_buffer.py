@@ -335,7 +335,7 @@ class MessageBuffer:
         if self._closed:
             raise _closed()
         if not is_new(message):
-            raise ConfigurationError("message", "it was withdrawn, or has been in a buffer before; make a new one")
+            raise ConfigurationError("message", "it was withdrawn or has been in a buffer; make a new one")
         if message.size > self.max_bytes:
             raise ConfigurationError(
                 "text",
