@@ -470,17 +470,24 @@ def soak(count: int) -> Iterator[str | None]:
         yield from [*failures, *([None] * (20 - len(failures)))][: count - first]
 
 
+#: The scenes run beside each other, and the owner of a port may be away.
+_given_ports: Final[set[int]] = set()
+
+
 def _free_port() -> int:
     """Return a port below those that the kernel gives out: nobody gets it while its owner is away."""
     random = Random()
     while True:
         port = random.randint(20_000, 32_000)
+        if port in _given_ports:
+            continue
         with socket.socket() as listener:
             try:
                 listener.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given_ports.add(port)
+        return port
 
 
 def main() -> None:
