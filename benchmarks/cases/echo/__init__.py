@@ -54,7 +54,7 @@ CASES: Final = (
         contenders=_CONTENDERS,
         baseline=_PLAIN,
         subject=_OURS,
-        full={"people": 32, "warm": 5, "each": 100},
+        full={"people": 32, "warm": 10, "each": 300},
         quick={"people": 32, "warm": 2, "each": 20},
         limit=60.0,
         goals=(Goal("rate", _OURS, to="signalbot", at_least=3),),
