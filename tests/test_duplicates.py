@@ -216,6 +216,25 @@ def test_messages_are_told_apart_by_their_keys(reads: list[list[Decoded]]) -> No
 
 
 @pytest.mark.contract("R6")
+@pytest.mark.parametrize("at_once", [True, False])
+def test_every_kind_in_every_place_is_told_from_all_others(at_once: bool) -> None:
+    ways = itertools.product(
+        KINDS, (None, "group"), (None, 5), (0, 2 * LONGEST_KEY), ("+15550002", "x" * 2 * LONGEST_KEY)
+    )
+    events: list[Decoded] = [
+        said(kind=kind, group=group, inner=inner, padding=padding, sender=sender)
+        for kind, group, inner, padding, sender in ways
+    ]
+    messages, naive = MessageFilter(), NaiveFilter(10_000)
+    for again in (events, events):
+        if at_once:
+            assert list(messages.new_of(again)) == by_keys(naive, again)
+            continue
+        for event in again:
+            assert list(messages.new_of([event])) == by_keys(naive, [event])
+
+
+@pytest.mark.contract("R6")
 def test_what_differs_in_one_thing_is_another_message() -> None:
     ways: list[dict[str, object]] = [
         {"account": "+15550009"},

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trio_signal._decoding import decode_frame
+from trio_signal._decoding import decode_frame, decode_frames
 from trio_signal._envelopes import MessageKind, ReceivedMessage, Undecodable, utf16_slice
 from trio_signal._wire import (
     Attachment,
@@ -1111,3 +1111,22 @@ def test_offsets_count_utf16_units(start: int, length: int, wanted: str) -> None
 @given(st.text(st.characters()), st.integers(), st.integers())
 def test_no_offset_raises(text: str, start: int, length: int) -> None:
     assert isinstance(utf16_slice(text, start, length), str)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                RECORDED_TEXT,
+                b"{}",
+                b'{"error": "none"}',
+                b"[1]",
+                b"no JSON",
+                b'{"envelope": {"timestamp": "5"}}',
+            ]
+        ),
+        max_size=6,
+    )
+)
+def test_frames_that_come_in_one_are_what_each_of_them_is(frames: list[bytes]) -> None:
+    assert decode_frames(frames) == [decode_frame(frame) for frame in frames]
