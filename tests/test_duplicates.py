@@ -219,7 +219,7 @@ def test_messages_are_told_apart_by_their_keys(reads: list[list[Decoded]]) -> No
 @pytest.mark.parametrize("at_once", [True, False])
 def test_every_kind_in_every_place_is_told_from_all_others(at_once: bool) -> None:
     ways = itertools.product(
-        KINDS, (None, "group"), (None, 5), (0, 2 * LONGEST_KEY), ("+15550002", "x" * 2 * LONGEST_KEY)
+        KINDS, (None, "group"), (None, 6), (0, 2 * LONGEST_KEY), ("+15550002", "x" * 2 * LONGEST_KEY)
     )
     events: list[Decoded] = [
         said(kind=kind, group=group, inner=inner, padding=padding, sender=sender)
