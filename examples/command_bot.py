@@ -105,6 +105,7 @@ async def stop_at_signal(work: trio.CancelScope) -> None:
     """End the work at a signal. The client's own block goes on to its end."""
     with trio.open_signal_receiver(SIGINT, SIGTERM) as signals:
         await anext(aiter(signals))
+    logging.warning("ending in order; a second signal ends it at once")
     work.cancel()
 
 

@@ -57,7 +57,7 @@ class Program:
 
     def __init__(self, process: trio.Process) -> None:
         self._process = process
-        self._unread = b""
+        self._unread = self._told = b""
         self.seen = ""
         """All of its standard output so far."""
 
@@ -91,6 +91,11 @@ class Program:
                 return event
         raise AssertionError(f"the program ended without {name} {fields}; it said:\n{self.seen}")
 
+    async def tells(self, words: str) -> None:
+        """Wait until these words stand on its standard error."""
+        while words not in self._told.decode():
+            assert await self._hear(), f"the program ended without {words!r}; it said:\n{self._told.decode()}"
+
     async def wait(self) -> int:
         """Wait for its end without reading what it says."""
         return await self._process.wait()
@@ -99,12 +104,17 @@ class Program:
         """Wait for its end."""
         while await self.line() is not None:
             pass
-        assert self._process.stderr is not None
-        err = b""
-        while data := bytes(await self._process.stderr.receive_some()):
-            err += data
-        told = EAR.read(err.decode(), "the program's standard error")
+        while await self._hear():
+            pass
+        told = EAR.read(self._told.decode(), "the program's standard error")
         return Finished(await self._process.wait(), self.seen, told)
+
+    async def _hear(self) -> bool:
+        """Wait for more on its standard error; False at the end."""
+        assert self._process.stderr is not None
+        data = bytes(await self._process.stderr.receive_some())
+        self._told += data
+        return bool(data)
 
 
 @asynccontextmanager
