@@ -29,6 +29,9 @@ from ._operation_answers import certain_if_only_read, is_success, number_of, par
 from ._requests import Requests
 from ._rest_requests import encode_message, in_path
 
+#: What a gateway that is well answers with 2xx, at the cost of next to nothing.
+_HEALTH: Final = "/status"
+
 #: What the hub writes around a message of the gateway's, and more, in bytes.
 _ROOM: Final = 64 * 1024
 
@@ -123,7 +126,7 @@ class HubGateway(HttpGateway):
         account = number_of(self._account, self._requests.address)
         if not self._checked:
             await self._check(account)
-        return "/status"
+        return _HEALTH
 
     @property
     def send_limit(self) -> float:
@@ -141,6 +144,7 @@ class HubGateway(HttpGateway):
                 wait=answer.wait,
                 is_reaction=isinstance(message.content, Reaction),
             ),
+            health=_HEALTH,
             limit=self.send_limit,
         )
 

@@ -31,6 +31,9 @@ from ._rest_requests import encode_message, in_path
 from ._rest_results import read_operation, rest_failure
 from ._turn import Turn
 
+#: What a gateway that is well answers with 2xx, at the cost of next to nothing.
+_HEALTH: Final = "/v1/health"
+
 _MODES: Final = frozenset({"json-rpc", "json-rpc-native"})
 
 
@@ -91,7 +94,7 @@ class RestGateway(HttpGateway):
     async def check(self) -> str:
         """See :meth:`HttpGateway.check`."""
         await self._check(number_of(self._account, self._requests.address))
-        return "/v1/health"
+        return _HEALTH
 
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
@@ -104,6 +107,7 @@ class RestGateway(HttpGateway):
                 wait=answer.wait,
                 is_reaction=isinstance(message.content, Reaction),
             ),
+            health=_HEALTH,
             limit=self._requests.send_timeout,
         )
 

@@ -32,6 +32,9 @@ _USER_ERROR: Final = -1
 _METHOD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PATH: Final = re.compile(r"[A-Z]+ /.*", re.DOTALL)
 
+#: What a gateway that is well answers with 2xx, at the cost of next to nothing.
+_HEALTH: Final = "/api/v1/check"
+
 #: Read no more than this of an answer that holds no file, in bytes.
 _MAX_REFUSAL: Final = 64 * 1024
 
@@ -89,7 +92,7 @@ class SignalCliGateway(HttpGateway):
     async def check(self) -> str:
         """See :meth:`HttpGateway.check`. Whether it has the account shows when it is asked for something."""
         await trio.lowlevel.checkpoint()
-        return "/api/v1/check"
+        return _HEALTH
 
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
@@ -98,6 +101,7 @@ class SignalCliGateway(HttpGateway):
         return self._requests.send(
             lambda: encode_message(message, message.account or self._account, request),
             lambda answer: read_rpc_answer(answer.status, answer.body, wait=answer.wait, request=request),
+            health=_HEALTH,
             limit=self._requests.send_timeout,
         )
 
