@@ -24,7 +24,8 @@ from trio_signal import (
 )
 from trio_signal._acknowledgements import Acknowledgements
 from trio_signal._continuity import Position
-from trio_signal._inbox import Event, Inbox
+from trio_signal._events import Event
+from trio_signal._inbox import Inbox
 from trio_signal.testing import FakeGateway, envelopes
 
 

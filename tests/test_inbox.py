@@ -24,7 +24,8 @@ from trio_signal import (
 from trio_signal._continuity import Position
 from trio_signal._decoding import decode_frame
 from trio_signal._envelopes import Decoded
-from trio_signal._inbox import Event, Inbox
+from trio_signal._events import Event
+from trio_signal._inbox import Inbox
 
 #: What an item costs beside its raw bytes.
 COST = 512

@@ -44,8 +44,9 @@ if typing.TYPE_CHECKING:
         Unsupported,
         WrongGatewayMode,
     )
+    from ._events import ChallengeRequired, MessageSettled
     from ._httpx_transport import GatewayTransport
-    from ._inbox import ChallengeRequired, InboxStatistics, MessageSettled
+    from ._inbox import EventStream, InboxStatistics
     from ._linking import link_device
     from ._opening import open_signal_client
     from ._operations import Contact, Group, GroupPermissions
@@ -65,7 +66,7 @@ if typing.TYPE_CHECKING:
     from ._states import VALID_TRANSITIONS, Backoff, ConnectionState, ReconnectionManager
     from ._statistics import ClientStatistics
     from ._status import StateChange, StateChanges
-    from ._streams import EventStream, MessageStream
+    from ._streams import MessageStream
     from ._wire import Attachment
     from .store import Store
 

@@ -13,7 +13,8 @@ from ._contents import Content
 from ._continuity import Cursor, cursor_at
 from ._envelopes import MessageKind
 from ._errors import ClientClosed, ConfigurationError, ObserverLagged, Reason
-from ._inbox import ChallengeRequired, Event, Inbox, MessageSettled
+from ._events import ChallengeRequired, Event, MessageSettled
+from ._inbox import EventStream, Inbox
 from ._journal import Book, Journal
 from ._outcomes import DropReason
 from ._outgoing import Delivery, OutgoingMessage, is_new
@@ -25,7 +26,7 @@ from ._settling import Settler
 from ._states import Backoff, ConnectionState, ReconnectionManager
 from ._statistics import ClientStatistics
 from ._status import StateChanges, StateLog
-from ._streams import DEFAULT_KINDS, EventStream, MessageStream
+from ._streams import DEFAULT_KINDS, MessageStream
 from ._supervisor import Supervisor
 from .gateways import Gateway
 

@@ -109,8 +109,8 @@ class ReceivedMessage(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     account: str | None
     envelope: Envelope
-    exception: ReceiveError | None
-    raw: bytes
+    exception: ReceiveError | None = None
+    raw: bytes = b""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ReceivedMessage) and self.raw == other.raw

@@ -1,10 +1,10 @@
 """What has arrived and not been taken yet: bounded, in order, with gaps in their place (contract R8)."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
-from typing import Final
+from typing import Final, Self
 
 import trio
 
@@ -13,46 +13,7 @@ from ._checks import check_count
 from ._continuity import Gap, GapReason, Position
 from ._envelopes import Decoded, ReceivedMessage, Undecodable
 from ._errors import ConfigurationError
-from ._outcomes import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class ChallengeRequired:
-    """Signal wants proof that a person sends, before it takes more from this account.
-
-    Solve it in a browser (https://signalcaptchas.org/challenge/generate.html) and hand the
-    solution in with :meth:`SignalClient.submit_rate_limit_challenge`, which lets the queue go on.
-
-    Attributes:
-        tokens: what to solve; never empty, and no token is the empty string.
-        account: whose sending is limited.
-        paused_for: how long the queue pauses by itself, in seconds.
-    """
-
-    tokens: tuple[str, ...]
-    account: str | None
-    paused_for: float
-
-
-@dataclass(frozen=True, slots=True)
-class MessageSettled:
-    """What became of a message that an earlier process had accepted into the store.
-
-    Attributes:
-        message_id: the ``id=`` that it was given, or its random one.
-        recipient: who it was for.
-        account: whose it was, for a client that serves all accounts of a gateway.
-        outcome: ``Sent``, ``Dropped`` or ``Failed``; an error in it is a :class:`RecordedError` if it
-            was decided by the earlier process.
-    """
-
-    message_id: str
-    recipient: str
-    account: str | None
-    outcome: Outcome
-
-
-Event = ReceivedMessage | Undecodable | Gap | ChallengeRequired | MessageSettled
+from ._events import ChallengeRequired, Event, MessageSettled
 
 _FRAMES: Final = (ReceivedMessage, Undecodable)
 
@@ -220,12 +181,7 @@ class Inbox:
         left, entries = self._left_in_turn, self._entries
         if not (left % _ITEMS_PER_LOOK and entries):
             return None
-        if self._taken is not None:
-            item = self._take_oldest()
-        else:
-            # The same, laid out for the loop that it is called in.
-            item, size, _, self._position = entries.popleft()
-            self._bytes -= size
+        item = self._take_oldest()
         self._left_in_turn = left - 1
         return item
 
@@ -343,6 +299,71 @@ class Inbox:
             self._entries.append((lost, _OVERHEAD, lost.since, self._reached))
             self._bytes += _OVERHEAD
             self._wake_one()
+
+
+class EventStream:
+    """An iterator over everything that arrives. See :meth:`SignalClient.events`.
+
+    Args:
+        inbox: where it waits.
+        on_done_with: told of each event once it counts as done with; None where nobody keeps account.
+    """
+
+    def __init__(self, inbox: Inbox, on_done_with: Callable[[Event], None] | None) -> None:
+        self._inbox: Final = inbox
+        self._on_done_with: Final = on_done_with
+        #: The same, where an event counts as done with as soon as it is taken.
+        self._on_taken: Final = None if inbox.acknowledges else on_done_with
+        self._is_plain: Final = on_done_with is None and not inbox.acknowledges
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event and take it. Cancelling is safe: it is taken or still there.
+
+        What is there already is given without a checkpoint, but a cancellation is noticed after 32 events
+        and other tasks get a turn after 1,000 at the latest.
+
+        Raises:
+            TooManyUnacknowledged: acknowledge what was taken before; the event is still there.
+        """
+        inbox = self._inbox
+        left, entries = inbox._left_in_turn, inbox._entries
+        if left % _ITEMS_PER_LOOK and entries and self._is_plain:
+            # As Inbox.take_in_turn(), laid out for the loop that this is called in.
+            item, size, _, inbox._position = entries.popleft()
+            inbox._bytes -= size
+            inbox._left_in_turn = left - 1
+            return item  # noqa: ASYNC910  (documented: a burst costs one checkpoint, not one for each event)
+        event = self.next_in_turn()
+        if event is None:
+            try:
+                event = await inbox.take()
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
+            if self._on_taken is not None:
+                self._on_taken(event)
+        return event  # noqa: ASYNC910  (as documented)
+
+    def next_in_turn(self) -> Event | None:
+        """Take the next event if that goes without a checkpoint; None if :meth:`__anext__` is to be called.
+
+        Raises:
+            TooManyUnacknowledged: as :meth:`__anext__`.
+        """
+        event = self._inbox.take_in_turn()
+        if event is not None and self._on_taken is not None:
+            self._on_taken(event)
+        return event
+
+    def pass_over(self, event: Event) -> None:
+        """Count an event as done with that nobody is given, where events must be acknowledged."""
+        if self._inbox.acknowledges:
+            self._inbox.acknowledge(event)
+            if self._on_done_with is not None:
+                self._on_done_with(event)
 
 
 def _as_overflow(item: Event, time: int, before: Position | None, position: Position | None) -> Gap:

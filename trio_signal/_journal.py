@@ -15,7 +15,7 @@ from ._contents import Content
 from ._continuity import Cursor
 from ._duplicates import MessageFilter
 from ._envelopes import Decoded
-from ._inbox import Event, MessageSettled
+from ._events import Event, MessageSettled
 from ._outgoing import OutgoingMessage
 
 if TYPE_CHECKING:

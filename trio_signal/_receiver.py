@@ -279,13 +279,15 @@ def _telling(events: Sequence[Decoded], people: Mapping[str, str]) -> list[Decod
         envelope, account = event.envelope, event.account
         number, uuid = envelope.source_number, envelope.source_uuid
         if (
-            envelope.data_message is None
+            envelope.data_message is None  # noqa: PLR1714  (a tuple would have to be made of the last three)
             or event.exception is not None
             or envelope.sync_message is not None
             or envelope.receipt_message is not None
             or (number is not None and uuid is not None and uuid_of(number) != uuid)
             # What a device of the account sends with `notify_self` reaches the others as an ordinary message.
-            or account in (number, uuid, envelope.source)
+            or account == number
+            or account == uuid
+            or account == envelope.source
         ):
             telling.append(event)
     return telling

@@ -1,76 +1,18 @@
-"""What the application iterates over: everything that arrives, or only what somebody wrote."""
+"""What the application iterates over when it wants only what somebody wrote."""
 
 import logging
-from collections.abc import Callable
 from typing import Final, Self
-
-import trio
 
 from ._continuity import Gap
 from ._envelopes import MessageKind, ReceivedMessage, Undecodable
-from ._inbox import Event, Inbox, MessageSettled
+from ._events import MessageSettled
+from ._inbox import EventStream
 from ._outcomes import Sent
 
 _logger: Final = logging.getLogger("trio_signal.client")
 
 #: What :meth:`SignalClient.receive_messages` gives: what somebody wrote.
 DEFAULT_KINDS: Final = frozenset({MessageKind.MESSAGE})
-
-
-class EventStream:
-    """An iterator over everything that arrives. See :meth:`SignalClient.events`.
-
-    Args:
-        inbox: where it waits.
-        on_done_with: told of each event once it counts as done with; None where nobody keeps account.
-    """
-
-    def __init__(self, inbox: Inbox, on_done_with: Callable[[Event], None] | None) -> None:
-        self._inbox: Final = inbox
-        self._on_done_with: Final = on_done_with
-        #: The same, where an event counts as done with as soon as it is taken.
-        self._on_taken: Final = None if inbox.acknowledges else on_done_with
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __anext__(self) -> Event:
-        """Wait for the next event and take it. Cancelling is safe: it is taken or still there.
-
-        What is there already is given without a checkpoint, but a cancellation is noticed after 32 events
-        and other tasks get a turn after 1,000 at the latest.
-
-        Raises:
-            TooManyUnacknowledged: acknowledge what was taken before; the event is still there.
-        """
-        event = self._inbox.take_in_turn()
-        if event is None:
-            try:
-                event = await self._inbox.take()
-            except trio.EndOfChannel:
-                raise StopAsyncIteration from None
-        if self._on_taken is not None:
-            self._on_taken(event)
-        return event  # noqa: ASYNC910  (documented: a burst costs one checkpoint, not one for each event)
-
-    def next_in_turn(self) -> Event | None:
-        """Take the next event if that goes without a checkpoint; None if :meth:`__anext__` is to be called.
-
-        Raises:
-            TooManyUnacknowledged: as :meth:`__anext__`.
-        """
-        event = self._inbox.take_in_turn()
-        if event is not None and self._on_taken is not None:
-            self._on_taken(event)
-        return event
-
-    def pass_over(self, event: Event) -> None:
-        """Count an event as done with that nobody is given, where events must be acknowledged."""
-        if self._inbox.acknowledges:
-            self._inbox.acknowledge(event)
-            if self._on_done_with is not None:
-                self._on_done_with(event)
 
 
 class MessageStream:

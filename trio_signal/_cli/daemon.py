@@ -27,12 +27,12 @@ from structlog.typing import FilteringBoundLogger
 from .._buffer import Overflow
 from .._client import SignalClient
 from .._errors import ObserverLagged, Reason, SignalError
-from .._inbox import Event, MessageSettled
+from .._events import Event, MessageSettled
+from .._inbox import EventStream
 from .._outcomes import Outcome, Sent
 from .._outgoing import Delivery, OutgoingMessage, on_done
 from .._states import Backoff, ConnectionState
 from .._status import StateChange, StateChanges
-from .._streams import EventStream
 from ..store import Store
 from .connection import Connection
 from .daemon_input import Input, Read

@@ -13,7 +13,7 @@ from .._continuity import Gap
 from .._dial import parse_url
 from .._envelopes import MessageKind, ReceivedMessage
 from .._errors import ObserverLagged, Reason, SignalError
-from .._inbox import Event
+from .._events import Event
 from .._states import ConnectionState
 from .._status import StateChange, StateChanges
 from . import output

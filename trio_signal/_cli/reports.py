@@ -12,7 +12,7 @@ from .._continuity import Gap
 from .._dial import parse_url
 from .._envelopes import ReceivedMessage, Undecodable
 from .._errors import ConfigurationError, FailedRecipient, StoreError
-from .._inbox import ChallengeRequired, Event, MessageSettled
+from .._events import ChallengeRequired, Event, MessageSettled
 from .._outcomes import DropReason, Failed, Outcome, Sent
 from .._states import Backoff, ConnectionState
 from .._status import StateChange

@@ -15,11 +15,11 @@ from .._client import SignalClient
 from .._continuity import Gap
 from .._envelopes import ReceivedMessage, Undecodable
 from .._errors import ClientClosed
+from .._inbox import EventStream
 from .._outcomes import Dropped, Failed, MessageDropped, Outcome, SendFailed
 from .._outgoing import OutgoingMessage, on_done
 from .._states import ConnectionState
 from .._status import StateChange, StateChanges
-from .._streams import EventStream
 from ..testing import FakeGateway, envelopes
 from .record import Record
 

@@ -17,9 +17,9 @@ from .._client import SignalClient
 from .._continuity import Gap
 from .._envelopes import ReceivedMessage, Undecodable
 from .._errors import ObserverLagged
-from .._inbox import Event, MessageSettled
+from .._events import Event, MessageSettled
+from .._inbox import EventStream
 from .._receiver import WallClock
-from .._streams import EventStream
 from ._fairness import Burst
 from ._kept import KeptLog
 from ._metrics import metrics

@@ -30,7 +30,7 @@ import trio
 from .._checks import check_type
 from .._client import SignalClient
 from .._errors import ConfigurationError
-from .._inbox import MessageSettled
+from .._events import MessageSettled
 from .._receiver import WallClock
 from ._door import Door
 from ._guard import Guard

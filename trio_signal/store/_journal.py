@@ -14,7 +14,7 @@ from .._continuity import Cursor
 from .._duplicates import DuplicateFilter
 from .._envelopes import Decoded, ReceivedMessage
 from .._errors import Certainty, ConfigurationError, StoreDamaged
-from .._inbox import Event, MessageSettled
+from .._events import Event, MessageSettled
 from .._journal import Restored
 from .._outcomes import Failed, Outcome
 from .._outgoing import OutgoingMessage, doubts, is_in_doubt, keep_outcome, tell
