@@ -5,14 +5,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 from typing import Final, TypeVar
 
-from ._envelopes import (
-    LONGEST_KEY,
-    Decoded,
-    DuplicateKey,
-    MessageKind,
-    ReceivedMessage,
-    data_kind,
-)
+from ._envelopes import Decoded, DuplicateKey, MessageKind, ReceivedMessage, data_kind
 
 _T = TypeVar("_T")
 
@@ -139,7 +132,6 @@ class MessageFilter:
                 or envelope.story_message is not None
                 or (timestamp := data.timestamp) is None
                 or timestamp >> _TIMESTAMP_BITS
-                or len(event.raw) > LONGEST_KEY
             ):
                 add(self._shortened(event.duplicate_key))
                 continue
@@ -152,7 +144,8 @@ class MessageFilter:
                 None if group is None else group.id,
             )
             number = number_of(origin)
-            add((self._number(origin) if number is None else number) | timestamp)
+            # An origin that is not known may have names which are too long to be kept.
+            add(self._shortened(event.duplicate_key) if number is None else number | timestamp)
         return keys
 
     def _shortened(self, key: DuplicateKey | None) -> int | DuplicateKey | None:

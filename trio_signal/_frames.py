@@ -26,10 +26,10 @@ _OPCODES: Final = frozenset({_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG
 _CONTROL: Final = 0x8
 _MAX_CONTROL: Final = 125
 
-#: The head of a final, unmasked text frame whose length is in the last two of these four bytes, as a number.
-_USUAL: Final = (0x81 << 8 | _TWO_BYTES) << 16
+#: How a final, unmasked text frame begins whose length is in the two bytes that follow.
+_USUAL: Final = 0x81 << 8 | _TWO_BYTES
 _USUAL_SIZE: Final = 4
-_usual_head: Final = struct.Struct("!I").unpack_from
+_usual_head: Final = struct.Struct("!HH").unpack_from
 
 #: How much text is decoded at once to see if it is UTF-8, in bytes: decoded it can take four times its room.
 _PIECE: Final = 128 * 1024
@@ -118,14 +118,13 @@ class FrameSplitter:
     def _split(self, data: bytes) -> None:
         at = self._finish(data) if self._rest else 0
         size, give = len(data), self._messages.append
-        last, shortest = size - _USUAL_SIZE, _USUAL + _MAX_CONTROL + 1
-        longest = _USUAL + min(self._max_size, 0xFFFF)
+        last, shortest, longest = size - _USUAL_SIZE, _MAX_CONTROL + 1, self._max_size
         while at < size and not self.is_closed:
             if self._fragments is None:
                 while at <= last:
-                    (head,) = _usual_head(data, at)
-                    end = at + head - (_USUAL - _USUAL_SIZE)
-                    if not shortest <= head <= longest or end > size:
+                    first, length = _usual_head(data, at)
+                    end = at + _USUAL_SIZE + length
+                    if first != _USUAL or not shortest <= length <= longest or end > size:
                         break
                     give(data[at + _USUAL_SIZE : end])
                     at = end
