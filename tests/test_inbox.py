@@ -1,4 +1,3 @@
-import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -679,27 +678,3 @@ async def test_what_became_of_a_message_is_told_however_full_it_is(autojump_cloc
     put(inbox, settled, time=1)
     assert inbox.statistics().overflowed == 0
     assert [await inbox.take() for _ in settled] == settled
-
-
-@pytest.mark.contract("C5")
-def test_ctrl_c_while_a_task_begins_to_wait_leaves_nobody_behind() -> None:
-    class Interrupted(dict[trio.lowlevel.Task, None]):
-        def __setitem__(self, task: trio.lowlevel.Task, value: None) -> None:
-            super().__setitem__(task, value)
-            signal.raise_signal(signal.SIGINT)
-
-    async def main() -> None:
-        inbox = Inbox()
-        waiters = inbox._waiters = Interrupted()  # type: ignore[misc]
-        with pytest.raises(KeyboardInterrupt):
-            await inbox.take()
-        assert not waiters
-        # Nobody is woken who waits for something else.
-        inbox.close()
-        await trio.lowlevel.checkpoint()
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        trio.run(main)
-    finally:
-        signal.signal(signal.SIGINT, before)

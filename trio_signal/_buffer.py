@@ -27,6 +27,7 @@ from ._outgoing import (
     on_done,
     was_in_buffer,
 )
+from ._waiters import Waiters
 
 _logger: Final = logging.getLogger("trio_signal.buffer")
 
@@ -93,8 +94,8 @@ class MessageBuffer:
         # room for as many dead as live ones, clearing them out costs O(1) a message in the long run.
         self._capacity: Final = 2 * (max_size + restored)
         self._send, self._receive = trio.open_memory_channel[OutgoingMessage](self._capacity)
-        #: Through this, which holds nothing, who waits gets what comes; nothing is queued then.
-        self._hand, self._handed = trio.open_memory_channel[OutgoingMessage](0)
+        #: Who waits gets what comes, or None when the buffer is closed; nothing is queued then.
+        self._takers: Final = Waiters[OutgoingMessage | None]()
         #: How many are in the channel, live or dead.
         self._queued = 0
         #: What was taken out of it, before its conversation was free.
@@ -260,9 +261,7 @@ class MessageBuffer:
         while True:
             if (message := self.dequeue()) is not None:
                 return message
-            # This parks at once, or finds that the buffer is closed. Whoever gives us a message counts it as
-            # taken; it may still expire or be withdrawn before we run.
-            message = await self._handed.receive()
+            message = await self._wait_for_message()
             if is_held(message):
                 return message
 
@@ -284,8 +283,7 @@ class MessageBuffer:
                 await trio.lowlevel.checkpoint()
                 message = self.next_in_turn()
                 continue
-            # As in take().
-            message = await self._handed.receive()
+            message = await self._wait_for_message()
             if not is_held(message):
                 message = self.next_in_turn(message)
         return message  # noqa: ASYNC910  (as said)
@@ -314,7 +312,8 @@ class MessageBuffer:
         """Accept nothing more. What waits can still be taken. Idempotent."""
         self._closed = True
         self._send.close()
-        self._hand.close()
+        while self._takers.give(None):
+            pass
         self._notify()
 
     def drop_all(self, reason: DropReason) -> None:
@@ -424,9 +423,7 @@ class MessageBuffer:
         conversation = conversation_of(message) if self._takes_turns else None
         if conversation is not None and not self._lanes.begin(conversation):
             return False
-        try:
-            self._hand.send_nowait(message)
-        except trio.WouldBlock:
+        if not self._takers.give(message):
             if conversation is not None:
                 self._lanes.leave(conversation)
             return False
@@ -442,14 +439,11 @@ class MessageBuffer:
         self._deadlines.add(message.deadline, message)
         if self._queued == self._capacity:
             self._clear_out()
-        if not self._queued and self._takes_turns and self._somebody_waits():
+        if not self._queued and self._takes_turns and self._takers:
             # He waits for another conversation than this one, which is busy, and must get the next.
             self._lanes.occupy(conversation_of(message), message)
         else:
             self._queue(message)
-
-    def _somebody_waits(self) -> bool:
-        return self._handed.statistics().tasks_waiting_receive > 0
 
     def _clear_out(self) -> None:
         """Take the dead messages out of a channel that is full of them, keeping the order."""
@@ -490,6 +484,22 @@ class MessageBuffer:
         """Book the outcome of a message, wherever it was."""
         self._ledger.enter(outcome)
         _log(message.id, outcome)
+
+    async def _wait_for_message(self) -> OutgoingMessage:
+        """Wait to be given a message. A checkpoint; cancelled, there was none.
+
+        Whoever gives it counts it as taken. It may expire or be withdrawn before we run.
+
+        Raises:
+            trio.EndOfChannel: the buffer is closed.
+        """
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            raise trio.EndOfChannel
+        message = await self._takers.wait()
+        if message is None:
+            raise trio.EndOfChannel
+        return message
 
     async def _wait_for_change(self) -> None:
         if self._changed is None:

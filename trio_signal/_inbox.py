@@ -14,6 +14,7 @@ from ._continuity import Gap, GapReason, Position
 from ._envelopes import Decoded, ReceivedMessage, Undecodable
 from ._errors import ConfigurationError
 from ._events import ChallengeRequired, Event, MessageSettled
+from ._waiters import Waiters
 
 _FRAMES: Final = (ReceivedMessage, Undecodable)
 
@@ -86,8 +87,8 @@ class Inbox:
         self._position = position
         self._bytes = 0
         self._overflowed = 0
-        #: The tasks that wait for an item, oldest first. A parking lot does the same at five times the cost.
-        self._waiters: Final[dict[trio.lowlevel.Task, None]] = {}
+        #: The tasks that wait for an item. They take it themselves.
+        self._waiters: Final = Waiters[None]()
         self._left_in_turn = 0
         self._closed = False
 
@@ -103,8 +104,9 @@ class Inbox:
             return
         entries.extend(zip(frames, sizes, repeat(time), repeat(self._reached)))
         self._bytes = size
-        for _ in range(min(len(frames), len(self._waiters))):
-            self._wake_one()
+        for _ in frames:
+            if not self._waiters.give(None):
+                break
 
     def add(self, item: Event, *, time: int, position: Position | None = None) -> None:
         """Add one item. Never waits, never fails.
@@ -128,7 +130,7 @@ class Inbox:
         if has_room or not entries or self._must_be_told(item):
             entries.append((item, size, since, self._reached))
             self._bytes += size
-            self._wake_one()
+            self._waiters.give(None)
         else:
             self._fold(item, time, before, position)
 
@@ -166,7 +168,7 @@ class Inbox:
             if self._closed:
                 raise trio.EndOfChannel
             # This is a turn of the others as well, so no checkpoint goes before it.
-            await self._wait()
+            await self._waiters.wait()
             self._left_in_turn = 0
         # Others may go on with a turn that is not used up.
         self._left_in_turn = (self._left_in_turn or min(len(self._entries), _ITEMS_PER_TURN)) - 1
@@ -219,8 +221,8 @@ class Inbox:
     def close(self) -> None:
         """Let whoever takes finish: what is there can still be taken. Idempotent."""
         self._closed = True
-        while self._waiters:
-            self._wake_one()
+        while self._waiters.give(None):
+            pass
 
     @property
     def oldest(self) -> int | None:
@@ -262,28 +264,7 @@ class Inbox:
     def _wake(self) -> None:
         """Wake a task for what waits: whoever was woken when it came may have found no room to take it."""
         if self._entries and self._taken is not None and self._taken.has_room:
-            self._wake_one()
-
-    # Ctrl-C in the midst of these would leave a task among those that wait which does not.
-    @trio.lowlevel.enable_ki_protection
-    def _wake_one(self) -> None:
-        """Wake the task that waits longest, if one does."""
-        for task in self._waiters:
-            del self._waiters[task]
-            trio.lowlevel.reschedule(task)
-            return
-
-    @trio.lowlevel.enable_ki_protection
-    async def _wait(self) -> None:
-        """Wait until this task is woken for what has come. A checkpoint; cancelling is safe."""
-        task, waiters = trio.lowlevel.current_task(), self._waiters
-        waiters[task] = None
-
-        def stop_waiting(_: object) -> trio.lowlevel.Abort:
-            waiters.pop(task, None)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(stop_waiting)
+            self._waiters.give(None)
 
     def _fold(self, item: Event, time: int, before: Position | None, position: Position | None) -> None:
         if isinstance(item, ChallengeRequired):
@@ -298,7 +279,7 @@ class Inbox:
         else:
             self._entries.append((lost, _OVERHEAD, lost.since, self._reached))
             self._bytes += _OVERHEAD
-            self._wake_one()
+            self._waiters.give(None)
 
 
 class EventStream:
