@@ -6,6 +6,7 @@ gives them to every pytest run, this project's own included (see ``pytest11`` in
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -21,6 +22,10 @@ settings.register_profile(
     "ci", settings.get_profile("default"), derandomize=True, database=None, print_blob=True
 )
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# A shell starts what is to run in the background with Ctrl-C ignored, and programs started here inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # --- No secret in any log of any test: see canaries.py. ---

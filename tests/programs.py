@@ -93,7 +93,7 @@ class Program:
 
     async def tells(self, words: str) -> None:
         """Wait until these words stand on its standard error."""
-        while words not in self._told.decode():
+        while words.encode() not in self._told:
             assert await self._hear(), f"the program ended without {words!r}; it said:\n{self._told.decode()}"
 
     async def wait(self) -> int:

@@ -496,9 +496,7 @@ async def test_an_answer_that_breaks_off_is_a_lost_link(nursery: trio.Nursery, t
         pytest.fail(f"it came: {answer}")
 
     requests = requests_to(connect)
-    result = await requests.send(
-        lambda: json_call("POST", "/v2/send", []), read, health="/v1/health", limit=60
-    )
+    result = await requests.send(lambda: json_call("POST", "/v2/send", []), read, limit=60)
     assert isinstance(result.outcome, Failed)
     assert (result.outcome.certainty, result.retry) == (Certainty.UNKNOWN, False)
     error = result.outcome.error
@@ -523,10 +521,7 @@ async def test_what_prevented_a_connection_is_told_as_it_was(nursery: trio.Nurse
 
     requests = requests_to(connect)
     result = await requests.send(
-        lambda: json_call("POST", "/v2/send", []),
-        lambda _: SendResult(Sent(1)),
-        health="/v1/health",
-        limit=60,
+        lambda: json_call("POST", "/v2/send", []), lambda _: SendResult(Sent(1)), limit=60
     )
     assert isinstance(result.outcome, Failed)
     assert (result.outcome.certainty, result.retry) == (Certainty.NOT_SENT, True)
@@ -552,10 +547,7 @@ async def test_credentials_that_never_come_prove_that_nothing_was_sent(autojump_
     )
     with trio.fail_after(10):
         result = await requests.send(
-            lambda: json_call("POST", "/v2/send", []),
-            lambda _: SendResult(Sent(1)),
-            health="/v1/health",
-            limit=10,
+            lambda: json_call("POST", "/v2/send", []), lambda _: SendResult(Sent(1)), limit=10
         )
     assert trio.current_time() == pytest.approx(9)
     assert isinstance(result.outcome, Failed)
@@ -589,10 +581,7 @@ async def test_a_send_that_is_cancelled_before_it_begins_sends_nothing(is_foreig
         with trio.CancelScope() as scope:
             scope.cancel()
             await requests.send(
-                lambda: json_call("POST", "/v2/send", []),
-                lambda _: SendResult(Sent(1)),
-                health="/v1/health",
-                limit=60,
+                lambda: json_call("POST", "/v2/send", []), lambda _: SendResult(Sent(1)), limit=60
             )
         assert (scope.cancelled_caught, asked) == (True, [])
 

@@ -100,6 +100,19 @@ def test_keys_that_come_in_one_are_told_apart_as_if_they_came_one_by_one(
     assert all(key in duplicates for key in naive.keys)
 
 
+@pytest.mark.contract("R6")
+def test_an_empty_number_is_nobody() -> None:
+    messages = MessageFilter()
+
+    def said_by(source: str, timestamp: int) -> Decoded:
+        data = {"timestamp": timestamp, "message": "hello"}
+        envelope = {"source": source, "sourceNumber": "", "timestamp": timestamp, "dataMessage": data}
+        return decode_frame(json.dumps({"account": "+15550001", "envelope": envelope}))
+
+    for source, timestamp, is_new in [("ada", 5, 1), ("ada", 5, 0), ("", 1, 1), ("ada", 5, 0), ("bea", 5, 1)]:
+        assert len(messages.new_of([said_by(source, timestamp)])) == is_new
+
+
 @given(st.integers(1, 6), st.lists(st.lists(st.integers(0, 30), max_size=4), max_size=20))
 @pytest.mark.contract("R6")
 def test_the_last_keys_are_remembered_however_they_came(size: int, reads: list[list[int]]) -> None:

@@ -459,6 +459,94 @@ async def test_a_gateway_that_does_not_say_that_it_is_there_uses_up_no_send_time
         assert outcomes_of(messages) == ["failed: unknown", "sent", "sent"]
 
 
+@pytest.mark.contract("O4", "O5", "O10")
+@pytest.mark.parametrize("harm", ["hang_up", "silence"])
+async def test_what_hides_whether_a_gateway_is_there_holds_nothing_up_for_ever(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, harm: str
+) -> None:
+    async with open_gateway() as gateway, connected(gateway) as signal:
+        gateway.script_send(lost(), ok(), ok(), lost())
+        gateway.script("GET /v1/health", *[lost() if harm == "hang_up" else hang()] * 6)
+        messages = await send_all(signal, ["lost", "two", "three", "lost as well", "five"])
+        with trio.fail_after(120):
+            await wait_done(messages)
+        assert outcomes_of(messages) == ["failed: unknown", "sent", "sent", "failed: unknown", "sent"]
+        assert texts_at(gateway) == ["lost", "two", "three", "lost as well", "five"]
+        asked = [request.target for request in gateway.requests].count("/v1/health")
+        # As soon as it is known that nobody answers, one question does for each answer that is lost.
+        assert (asked, caplog.text.count("goes on unchecked")) == (6, 2)
+        check_ledger(signal, messages)
+
+
+@pytest.mark.contract("C5", "O5", "O8", "O12")
+async def test_while_it_is_asked_whether_a_gateway_is_there_a_message_waits(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gateway() as gateway:
+        async with connected(gateway, close_timeout=0, settle_timeout=0) as signal:
+            gateway.script_send(lost())
+            gateway.script("GET /v1/health", hang(), hang())
+            lost_one, expiring, withdrawn, last = await send_all(signal, ["a", "b", "c", "d"])
+            late = await signal.send_message(PEER, "late", deadline=trio.current_time() + 1)
+            await trio.sleep(0.5)
+            assert outcome_of(lost_one) == "failed: unknown"
+            assert expiring.withdraw()
+            await trio.sleep(1)
+            assert outcome_of(late) == "dropped: expired"
+            await trio.sleep(6)
+            assert withdrawn.withdraw()
+            assert await signal.list_groups(timeout=1) == ()
+        assert outcome_of(last) == "dropped: closed"
+        assert texts_at(gateway) == ["a"]
+
+
+@pytest.mark.contract("O5", "O6")
+async def test_nothing_leaves_in_a_pause_that_began_while_it_was_asked(autojump_clock: MockClock) -> None:
+    async with open_gateway() as gateway, connected(gateway, max_in_flight=3, settle_timeout=0) as signal:
+        gateway.script("GET /v1/health", ok().after(4))
+        gateway.script_send(lost(), rate_limited(None).after(1), ok().after(2))
+        messages = [await signal.send_message(f"+1555020{number}", f"{number}") for number in range(5)]
+        await wait_done(messages)
+        assert apart(gateway)[-2:] == [pytest.approx(61), pytest.approx(0)]
+
+
+@pytest.mark.contract("O5", "O6")
+@pytest.mark.parametrize("status", [502, 504])
+async def test_a_proxy_that_has_lost_a_gateway_leaves_one_message_in_doubt(
+    autojump_clock: MockClock, status: int
+) -> None:
+    async with open_gateway() as gateway, connected(gateway) as signal:
+        gateway.reject(status, times=4, on="http")
+        messages = await send_all(signal, list("abcd"))
+        await wait_done(messages)
+        assert outcomes_of(messages) == ["failed: unknown", "sent", "sent", "sent"]
+
+
+@pytest.mark.contract("B3", "O5")
+async def test_retry_after_lengthens_the_wait_for_the_next_question(autojump_clock: MockClock) -> None:
+    async with open_gateway() as gateway, connected(gateway) as signal:
+        gateway.script_send(lost())
+        gateway.script("GET /v1/health", error(503, retry_after=40), error(404, "x" * 1_100_000))
+        messages = await send_all(signal, ["a", "b"])
+        await wait_done(messages)
+        assert outcomes_of(messages) == ["failed: unknown", "sent"]
+        assert apart(gateway) == [40]
+
+
+@pytest.mark.contract("O4", "O5", "O7")
+async def test_several_sends_ask_once_whether_a_gateway_is_there(autojump_clock: MockClock) -> None:
+    async with open_gateway() as gateway, connected(gateway, max_in_flight=4) as signal:
+        gateway.script_send(*[lost().after(1)] * 4)
+        peers = [f"+1555020{number}" for number in range(8)]
+        messages = [await signal.send_message(peer, peer) for peer in peers]
+        await gateway.wait_received(4)
+        gateway.hang_up(2, on="http")
+        await wait_done(messages)
+        assert outcomes_of(messages) == ["failed: unknown"] * 4 + ["sent"] * 4
+        asked = [request.time for request in gateway.requests if request.target == "/v1/health"]
+        assert len(asked) == 3
+
+
 @pytest.mark.contract("O5", "A1")
 @pytest.mark.parametrize("answer", [lost(), hang()])
 async def test_nor_does_an_operation_whose_answer_was_lost(

@@ -125,7 +125,7 @@ class MessageFilter:
             sender = envelope.source_uuid or envelope.source_number
             if (
                 data is None
-                or sender is None
+                or not sender
                 or event.exception is not None
                 or envelope.sync_message is not None
                 or envelope.typing_message is not None

@@ -71,6 +71,24 @@ class HttpGateway(abc.ABC):
         """See :meth:`trio_signal.gateways.Gateway.send_limit`."""
         return self._requests.send_timeout
 
+    @property
+    @abc.abstractmethod
+    def health(self) -> str:
+        """The path that a gateway which is well answers with 2xx, at the cost of next to nothing."""
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.is_in_doubt`."""
+        return self._requests.is_in_doubt
+
+    def trust(self) -> None:
+        """See :meth:`trio_signal.gateways.Gateway.trust`."""
+        self._requests.trust()
+
+    async def make_sure(self) -> None:
+        """See :meth:`trio_signal.gateways.Gateway.make_sure`."""
+        await self._requests.make_sure(self.health)
+
     @abc.abstractmethod
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""

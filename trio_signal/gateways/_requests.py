@@ -16,6 +16,7 @@ from .._credentials import Credentials
 from .._dial import Address, Connect, open_stream
 from .._errors import (
     TRANSIENT_STATUSES,
+    AnswerError,
     Certainty,
     GatewayError,
     LinkLost,
@@ -51,8 +52,9 @@ _MAX_ANSWER: Final = 1024 * 1024
 #: The same for operations: an account may be in a thousand groups.
 _MAX_RESULT: Final = 32 * 1024 * 1024
 
-#: How a proxy answers for a gateway that is not there.
+#: How a proxy answers for a gateway that is not there, and for one whose answer it has lost.
 _NOT_THERE: Final = frozenset({502, 503, 504})
+_LOST: Final = frozenset({502, 504})
 
 #: The time limit of the look-up that the present task makes. Others connect at the same time, without one.
 _LOOKUP: Final[ContextVar[trio.CancelScope | None]] = ContextVar("_LOOKUP", default=None)
@@ -112,7 +114,8 @@ class Requests:
         )
         self._about: About | None = None
         self._asked_about = False
-        self._is_in_doubt = False
+        #: How many answers were lost, and after how many of these the gateway is known to have been there.
+        self._lost = self._outlived = 0
         self._is_closed = False
 
     async def begin(self) -> None:
@@ -232,36 +235,72 @@ class Requests:
         told = f"within {_LOOKUP_LIMIT:g} s" if answer is None else f"readably (HTTP {answer.status})"
         _logger.warning("%s does not answer %s %s; going on unchecked", self.address, path, told)
 
-    async def send(
-        self, write: Callable[[], Call], read: ReadAnswer, *, health: str, limit: float
-    ) -> SendResult:
+    async def send(self, write: Callable[[], Call], read: ReadAnswer, *, limit: float) -> SendResult:
         """Attempt one message. See :meth:`trio_signal.gateways.Gateway.send`.
 
         Args:
-            health: the path that is asked for first if the answer to another request was lost before.
             write: makes the request; raises a :class:`SignalError` for what this gateway cannot send.
             read: says what an answer means.
-            limit: how long it may take, in seconds. The caller sees to that; connecting, and what comes
-                before it, get less, so that it is certain that nothing was sent if they take too long.
+            limit: how long it may take, in seconds. The caller sees to that; connecting, and asking for
+                credentials, get less, so that it is certain that nothing was sent if they take too long.
         """
-        handled = sys.exception()
+        handled, is_over = sys.exception(), False
         try:
             headers = self.credentials.known
-            if headers is None or self._is_in_doubt:
-                headers = await self._prepare(health, FIRST_SHARE * limit)
+            if headers is None:
+                headers = await self._new_headers(FIRST_SHARE * limit)
             answer = await self._carry(write(), headers, limit)
+            is_over = answer.status not in _LOST
         except (LocalFileError, Unsupported) as error:
+            is_over = True
             # The end of the JSON never left us, and the gateway acts on nothing less.
             await trio.lowlevel.checkpoint()
             return SendResult(Failed(error, Certainty.NOT_SENT))
-        except trio.Cancelled:
-            self._is_in_doubt = True
-            raise
         # Any client of httpx's shape may be given, with errors of its own.
         except Exception as error:  # noqa: BLE001
+            is_over = certainty_of(error) is Certainty.NOT_SENT
             await trio.lowlevel.checkpoint()
             return self._failed(error, handled)
+        finally:
+            self._lost += not is_over
         return read(answer)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """See :meth:`trio_signal.gateways.Gateway.is_in_doubt`."""
+        return self._lost > self._outlived
+
+    def trust(self) -> None:
+        """See :meth:`trio_signal.gateways.Gateway.trust`."""
+        self._outlived = self._lost
+
+    async def make_sure(self, path: str) -> None:
+        """See :meth:`trio_signal.gateways.Gateway.make_sure`.
+
+        Args:
+            path: what is asked for. Any answer will do but that of a proxy for who is not there.
+        """
+        handled, limit, lost, answer = sys.exception(), _LOOKUP_LIMIT, self._lost, None
+        with trio.move_on_after(limit):
+            try:
+                answer = await self._client.request(
+                    Call("GET", path), await self.credentials.headers(), limit=limit, max_answer=_MAX_ANSWER
+                )
+            except AnswerError:
+                # Too much of one is one.
+                await trio.lowlevel.checkpoint()
+            except Exception as error:
+                cause = self._told(error, handled)
+                raise LinkLost(f"{self.address} did not answer {path}: {cause}") from error
+            if answer is not None and answer.status in _NOT_THERE:
+                raise LinkLost(
+                    f"{self.address} answered {path} with HTTP {answer.status}",
+                    status=answer.status,
+                    retry_after=answer.wait,
+                )
+            self._outlived = lost
+            return
+        raise LinkLost(f"{self.address} did not answer {path} within {limit:g} s")
 
     async def ask(self, call: Call, *, limit: float) -> Answer:
         """Make one request of an operation and return the answer, whatever it is. A checkpoint.
@@ -277,9 +316,11 @@ class Requests:
                 headers = await self.credentials.headers()
                 return await self._client.request(call, headers, limit=limit, max_answer=_MAX_RESULT)
             except Exception as error:
-                raise RequestFailed(self._told(error, handled), self._certainty(error)) from error
+                certainty = certainty_of(error)
+                self._lost += certainty is Certainty.UNKNOWN
+                raise RequestFailed(self._told(error, handled), certainty) from error
         certainty = Certainty.NOT_SENT if headers is None else Certainty.UNKNOWN
-        self._is_in_doubt |= certainty is Certainty.UNKNOWN
+        self._lost += certainty is Certainty.UNKNOWN
         raise RequestFailed(LinkLost(f"the gateway did not answer within {limit:g} s"), certainty)
 
     @asynccontextmanager
@@ -326,46 +367,15 @@ class Requests:
     def _note_tls(self) -> None:
         self.phase = "in the TLS handshake"
 
-    async def _prepare(self, health: str, limit: float) -> Headers:
-        """Ask for the headers to send, and whether the gateway is there if there is doubt. A checkpoint.
+    async def _new_headers(self, limit: float) -> Headers:
+        """Ask for the headers to send. A checkpoint.
 
         Raises:
-            LinkLost: the token callable failed, or something took too long, or the gateway is not there.
+            LinkLost: the token callable failed, or took too long.
         """
-        late = "the token callable gave nothing"
         with trio.move_on_after(limit):
-            headers = await self.credentials.headers()
-            if self._is_in_doubt:
-                late = f"{self.address} did not answer {health}"
-                await self._make_sure(health, headers)
-            return headers
-        raise LinkLost(f"{late} within {limit:g} s")
-
-    async def _make_sure(self, health: str, headers: Headers) -> None:
-        """Ask the gateway for something harmless, since the answer to another request was lost. A checkpoint.
-
-        A connection may be accepted, and bytes taken, for a process that is about to end or stands still: its
-        kernel does that. One end of a gateway is to leave no more in doubt than what was under way.
-
-        Raises:
-            LinkLost: it is not there, or did not answer in time.
-        """
-        handled, limit = sys.exception(), _LOOKUP_LIMIT
-        with trio.move_on_after(limit):
-            try:
-                answer = await self._client.request(
-                    Call("GET", health), headers, limit=limit, max_answer=_MAX_ANSWER
-                )
-            except Exception as error:
-                cause = self._told(error, handled)
-                raise LinkLost(f"{self.address} did not answer {health}: {cause}") from error
-            if answer.status in _NOT_THERE:
-                raise LinkLost(
-                    f"{self.address} answered {health} with HTTP {answer.status}", status=answer.status
-                )
-            self._is_in_doubt = False
-            return
-        raise LinkLost(f"{self.address} did not answer {health} within {limit:g} s")
+            return await self.credentials.headers()
+        raise LinkLost(f"the token callable gave nothing within {limit:g} s")
 
     def _carry(self, call: Call, headers: Headers, limit: float) -> Awaitable[Answer]:
         if type(call.body) is bytes or not isinstance(call.body, AsyncGenerator):
@@ -381,16 +391,10 @@ class Requests:
 
     def _failed(self, error: Exception, handled: BaseException | None) -> SendResult:
         """Say what an error means that a send ended with."""
-        certainty, told = self._certainty(error), self._told(error, handled)
+        certainty, told = certainty_of(error), self._told(error, handled)
         # It is kept for as long as the outcome is.
         forget_frames(told, handled=handled)
         return SendResult(Failed(told, certainty), retry=certainty is Certainty.NOT_SENT)
-
-    def _certainty(self, error: Exception) -> Certainty:
-        """Say whether a request that failed like this may have arrived; if so, the next one is not risked."""
-        certainty = certainty_of(error)
-        self._is_in_doubt |= certainty is Certainty.UNKNOWN
-        return certainty
 
     def _told(self, error: Exception, handled: BaseException | None) -> Exception:
         """Return what the application is told of an error."""

@@ -54,6 +54,11 @@ class SendOnlyGateway(HttpGateway):
         yield CheckLink(self._requests, path, interval=self._interval, limit=self._limit)
 
     @property
+    def health(self) -> str:
+        """See :meth:`HttpGateway.health`."""
+        return self._gateway.health
+
+    @property
     def send_limit(self) -> float:
         """See :meth:`trio_signal.gateways.Gateway.send_limit`."""
         return self._gateway.send_limit

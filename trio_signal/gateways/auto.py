@@ -191,6 +191,11 @@ class AutoGateway(HttpGateway):
         return LinkLost(f"{words}; it is asked again")
 
     @property
+    def health(self) -> str:
+        """See :meth:`HttpGateway.health`."""
+        return self._chosen.health
+
+    @property
     def send_limit(self) -> float:
         """See :meth:`trio_signal.gateways.Gateway.send_limit`."""
         return self._chosen.send_limit

@@ -126,12 +126,17 @@ class HubGateway(HttpGateway):
         account = number_of(self._account, self._requests.address)
         if not self._checked:
             await self._check(account)
-        return _HEALTH
+        return self.health
 
     @property
     def send_limit(self) -> float:
         """See :meth:`trio_signal.gateways.Gateway.send_limit`."""
         return self._requests.send_timeout + _TURN
+
+    @property
+    def health(self) -> str:
+        """See :meth:`HttpGateway.health`."""
+        return _HEALTH
 
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
@@ -144,7 +149,6 @@ class HubGateway(HttpGateway):
                 wait=answer.wait,
                 is_reaction=isinstance(message.content, Reaction),
             ),
-            health=_HEALTH,
             limit=self.send_limit,
         )
 

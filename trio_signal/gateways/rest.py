@@ -94,6 +94,11 @@ class RestGateway(HttpGateway):
     async def check(self) -> str:
         """See :meth:`HttpGateway.check`."""
         await self._check(number_of(self._account, self._requests.address))
+        return self.health
+
+    @property
+    def health(self) -> str:
+        """See :meth:`HttpGateway.health`."""
         return _HEALTH
 
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
@@ -107,7 +112,6 @@ class RestGateway(HttpGateway):
                 wait=answer.wait,
                 is_reaction=isinstance(message.content, Reaction),
             ),
-            health=_HEALTH,
             limit=self._requests.send_timeout,
         )
 

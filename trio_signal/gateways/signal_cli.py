@@ -92,6 +92,11 @@ class SignalCliGateway(HttpGateway):
     async def check(self) -> str:
         """See :meth:`HttpGateway.check`. Whether it has the account shows when it is asked for something."""
         await trio.lowlevel.checkpoint()
+        return self.health
+
+    @property
+    def health(self) -> str:
+        """See :meth:`HttpGateway.health`."""
         return _HEALTH
 
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
@@ -101,7 +106,6 @@ class SignalCliGateway(HttpGateway):
         return self._requests.send(
             lambda: encode_message(message, message.account or self._account, request),
             lambda answer: read_rpc_answer(answer.status, answer.body, wait=answer.wait, request=request),
-            health=_HEALTH,
             limit=self._requests.send_timeout,
         )
 
