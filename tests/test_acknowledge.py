@@ -1,6 +1,7 @@
 """Acknowledge mode: the cursor moves over what the application is done with, and over nothing else."""
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -24,8 +25,10 @@ from trio_signal import (
 )
 from trio_signal._acknowledgements import Acknowledgements
 from trio_signal._continuity import Position
+from trio_signal._decoding import decode_frame
 from trio_signal._events import Event
-from trio_signal._inbox import Inbox
+from trio_signal._inbox import EventStream, Inbox
+from trio_signal._streams import DEFAULT_KINDS, MessageStream
 from trio_signal.testing import FakeGateway, envelopes
 
 
@@ -532,3 +535,20 @@ def test_how_far_the_last_one_reaches_is_said_once_all_before_it_are_acknowledge
     assert taken.advance(Position(EPOCH, 9))
     reached = [taken.acknowledge(event, None) for event in events]
     assert reached == [Position(EPOCH, 1), Position(EPOCH, 2), Position(EPOCH, 9)]
+
+
+@pytest.mark.contract("R5")
+@pytest.mark.parametrize("keeps_account", [True, False])
+async def test_what_a_loop_passes_over_is_done_with_as_if_it_were_acknowledged(
+    autojump_clock: MockClock, keeps_account: bool
+) -> None:
+    inbox, done = Inbox(acknowledge=True), list[Event]()
+    gap = Gap(GapReason.GATEWAY, 1, 2)
+    message = decode_frame(json.dumps({"account": "+15550001", "envelope": envelopes.text("hello")}))
+    assert isinstance(message, ReceivedMessage)
+    for event in (gap, message):
+        inbox.add(event, time=5)
+    loop = MessageStream(EventStream(inbox, done.append if keeps_account else None), DEFAULT_KINDS)
+    assert await anext(loop) is message
+    assert done == ([gap] if keeps_account else [])
+    assert inbox.statistics().unacknowledged == 1
