@@ -30,6 +30,7 @@ from ._outgoing import (
 )
 from ._overdue import Limited, Overdue
 from ._pause import LimitPause
+from ._presence import Presence
 from ._ratelimit import TokenBucket
 from ._settling import Settler
 from ._states import Backoff, ConnectionState
@@ -50,9 +51,6 @@ _COMMIT: Final = 1.0
 
 #: How often new credentials are asked for on behalf of one message.
 _RENEWALS: Final = 3
-
-#: How often in a row it is asked, in vain, whether a gateway is there to which the link stands.
-_QUESTIONS: Final = 5
 
 
 class _Slot(msgspec.Struct, eq=False):
@@ -142,10 +140,7 @@ class Sender:
         self._pause: Final = LimitPause()
         self._renewals = 0
         self._renewing: Final = trio.Lock()
-        self._asking: Final = trio.Lock()
-        #: How often it was asked in vain whether the gateway is there, and when to ask again.
-        self._questions = 0
-        self._ask_at = -math.inf
+        self._presence: Final = Presence(gateway, source)
         status.listen(self._note_change)
 
     async def run(self) -> None:
@@ -245,8 +240,10 @@ class Sender:
         """Send a message, once, when it may leave; without a result then if it has got its outcome before."""
         message = slot.message
         while is_held(message) and (self._is_free(slot) or await self._wait_until_free(slot)):
-            if self._gateway.is_in_doubt:
-                await self._make_sure()
+            if self._presence.is_in_doubt:
+                await self._presence.make_sure()
+                # The others look again, too.
+                self._wake_up()
                 continue
             turn = self._gateway.turn()
             lined_up = self._writes_down or not turn.take_nowait()
@@ -257,7 +254,7 @@ class Sender:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 # While it lined up the link may have been lost, or a pause have begun, and it may have been
                 # withdrawn or have expired.
-                is_free = not lined_up or (self._is_free(slot) and not self._gateway.is_in_doubt)
+                is_free = not lined_up or (self._is_free(slot) and not self._presence.is_in_doubt)
                 if is_free and begin_writing(message):
                     slot.result = await self._send(slot, sending)
                     return
@@ -381,45 +378,17 @@ class Sender:
         """Return when a message may leave, as far as is known; infinity without a connection."""
         if self._status.state is not _CONNECTED:
             return math.inf
-        free_at = self._pause.until
+        free_at = max(self._pause.until, self._presence.ask_at)
         if self._bucket:
             free_at = max(free_at, now + self._bucket.delay(now))
-        if self._gateway.is_in_doubt:
-            free_at = max(free_at, self._ask_at)
         if slot.retry_at != -math.inf:
             free_at = max(free_at, slot.retry_at, self._settler.ripe_at(slot.message))
         return free_at
 
-    async def _make_sure(self) -> None:
-        """Ask whether the gateway is there, after the answer to a request was lost. A checkpoint.
-
-        One end of a gateway is to leave no more in doubt than what was under way.
-        """
-        async with self._asking:
-            if not self._gateway.is_in_doubt or self._ask_at > self._clock():
-                # Another slot has asked meanwhile.
-                return
-            try:
-                await self._gateway.make_sure()
-                self._questions = 0
-            except LinkLost as error:
-                self._questions += 1
-                delay = _RETRY.delay(self._questions, retry_after=error.retry_after, source=self._source)
-                self._ask_at = trio.current_time() + delay
-                if self._questions < _QUESTIONS:
-                    _logger.info("nothing is sent for %.1f s: %s", delay, error)
-                else:
-                    # The link lives, so it must be something on the way that does not let this through.
-                    _logger.warning("sending goes on unchecked: %s", error)
-                    self._gateway.trust()
-        # The others look again, too.
-        self._wake_up()
-
     def _note_change(self, change: StateChange) -> None:
-        """Take note of a change of state. A gateway that has just answered our ping is there."""
         if change.current is _CONNECTED:
-            self._gateway.trust()
-            self._questions, self._ask_at = 0, -math.inf
+            # It has just answered our ping.
+            self._presence.note_sign()
         self._wake_up()
 
     async def _renew_credentials(self, slot: _Slot) -> None:

@@ -208,26 +208,18 @@ class Gateway(Protocol):
         ...
 
     @property
-    def is_in_doubt(self) -> bool:
-        """Whether the answer to a request was lost, and nothing has shown since that the gateway is there.
-
-        A connection may be accepted, and bytes taken, for a process that is about to end or stands still: its
-        kernel does that. So it is to be asked before anything else is risked.
-        """
+    def lost_answers(self) -> int:
+        """How many requests ended without an answer of its own, though they may have arrived."""
         ...
 
-    async def make_sure(self) -> None:
-        """Ask, at the cost of next to nothing, whether the gateway is there; then nothing is in doubt.
+    async def ask_health(self) -> None:
+        """Ask, at the cost of next to nothing, whether it is there. A checkpoint; cancelling is safe.
 
-        A checkpoint; cancelling is safe. It takes some seconds at most.
+        It takes 5 seconds at most.
 
         Raises:
             LinkLost: there was no answer, or only that of a proxy.
         """
-        ...
-
-    def trust(self) -> None:
-        """Note that the gateway is there, or that it cannot be asked."""
         ...
 
     @property

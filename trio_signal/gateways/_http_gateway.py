@@ -55,11 +55,8 @@ class HttpGateway(abc.ABC):
         """Connect, with an attempt begun already. See :meth:`trio_signal.gateways.Gateway.open_link`."""
 
     @abc.abstractmethod
-    async def check(self) -> str:
+    async def check(self) -> None:
         """Ask, once it is not known, whether this gateway can serve this account at all. A checkpoint.
-
-        Returns:
-            The path that a gateway which is well answers with 2xx.
 
         Raises:
             LinkLost: it could not be asked for now.
@@ -77,17 +74,13 @@ class HttpGateway(abc.ABC):
         """The path that a gateway which is well answers with 2xx, at the cost of next to nothing."""
 
     @property
-    def is_in_doubt(self) -> bool:
-        """See :meth:`trio_signal.gateways.Gateway.is_in_doubt`."""
-        return self._requests.is_in_doubt
+    def lost_answers(self) -> int:
+        """See :meth:`trio_signal.gateways.Gateway.lost_answers`."""
+        return self._requests.lost_answers
 
-    def trust(self) -> None:
-        """See :meth:`trio_signal.gateways.Gateway.trust`."""
-        self._requests.trust()
-
-    async def make_sure(self) -> None:
-        """See :meth:`trio_signal.gateways.Gateway.make_sure`."""
-        await self._requests.make_sure(self.health)
+    async def ask_health(self) -> None:
+        """See :meth:`trio_signal.gateways.Gateway.ask_health`."""
+        await self._requests.ask_health(self.health)
 
     @abc.abstractmethod
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:

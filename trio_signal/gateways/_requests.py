@@ -85,6 +85,7 @@ class Requests:
         send_timeout: how long a send may take, in seconds (contract O11).
         phase: what connecting is busy with.
         status: the answer to the last look-up; None if there was none.
+        lost_answers: see :meth:`trio_signal.gateways.Gateway.lost_answers`.
     """
 
     def __init__(
@@ -114,8 +115,7 @@ class Requests:
         )
         self._about: About | None = None
         self._asked_about = False
-        #: How many answers were lost, and after how many of these the gateway is known to have been there.
-        self._lost = self._outlived = 0
+        self.lost_answers = 0
         self._is_closed = False
 
     async def begin(self) -> None:
@@ -262,25 +262,16 @@ class Requests:
             await trio.lowlevel.checkpoint()
             return self._failed(error, handled)
         finally:
-            self._lost += not is_over
+            self.lost_answers += not is_over
         return read(answer)
 
-    @property
-    def is_in_doubt(self) -> bool:
-        """See :meth:`trio_signal.gateways.Gateway.is_in_doubt`."""
-        return self._lost > self._outlived
-
-    def trust(self) -> None:
-        """See :meth:`trio_signal.gateways.Gateway.trust`."""
-        self._outlived = self._lost
-
-    async def make_sure(self, path: str) -> None:
-        """See :meth:`trio_signal.gateways.Gateway.make_sure`.
+    async def ask_health(self, path: str) -> None:
+        """See :meth:`trio_signal.gateways.Gateway.ask_health`.
 
         Args:
             path: what is asked for. Any answer will do but that of a proxy for who is not there.
         """
-        handled, limit, lost, answer = sys.exception(), _LOOKUP_LIMIT, self._lost, None
+        handled, limit, answer = sys.exception(), _LOOKUP_LIMIT, None
         with trio.move_on_after(limit):
             try:
                 answer = await self._client.request(
@@ -298,7 +289,6 @@ class Requests:
                     status=answer.status,
                     retry_after=answer.wait,
                 )
-            self._outlived = lost
             return
         raise LinkLost(f"{self.address} did not answer {path} within {limit:g} s")
 
@@ -317,10 +307,10 @@ class Requests:
                 return await self._client.request(call, headers, limit=limit, max_answer=_MAX_RESULT)
             except Exception as error:
                 certainty = certainty_of(error)
-                self._lost += certainty is Certainty.UNKNOWN
+                self.lost_answers += certainty is Certainty.UNKNOWN
                 raise RequestFailed(self._told(error, handled), certainty) from error
         certainty = Certainty.NOT_SENT if headers is None else Certainty.UNKNOWN
-        self._lost += certainty is Certainty.UNKNOWN
+        self.lost_answers += certainty is Certainty.UNKNOWN
         raise RequestFailed(LinkLost(f"the gateway did not answer within {limit:g} s"), certainty)
 
     @asynccontextmanager

@@ -43,15 +43,15 @@ class SendOnlyGateway(HttpGateway):
         """See :meth:`trio_signal.gateways.Gateway.is_shared`."""
         return self._gateway.is_shared
 
-    async def check(self) -> str:
+    async def check(self) -> None:
         """See :meth:`HttpGateway.check`."""
-        return await self._gateway.check()
+        await self._gateway.check()
 
     @asynccontextmanager
     async def connect(self, resume: Cursor | None) -> AsyncGenerator["CheckLink"]:  # noqa: ARG002
         """See :meth:`HttpGateway.connect`. Nothing is received, so nothing is resumed."""
-        path = await self.check()
-        yield CheckLink(self._requests, path, interval=self._interval, limit=self._limit)
+        await self.check()
+        yield CheckLink(self._requests, self.health, interval=self._interval, limit=self._limit)
 
     @property
     def health(self) -> str:

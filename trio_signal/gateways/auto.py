@@ -152,10 +152,10 @@ class AutoGateway(HttpGateway):
                 raise self._unknown(status) from None
             raise
 
-    async def check(self) -> str:
+    async def check(self) -> None:
         """See :meth:`HttpGateway.check`."""
         await self.find_out()
-        return await self._chosen.check()
+        await self._chosen.check()
 
     async def find_out(self) -> None:
         """Ask what it is, for who opens no link; what something hides is taken for REST. A checkpoint.

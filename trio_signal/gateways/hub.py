@@ -29,9 +29,6 @@ from ._operation_answers import certain_if_only_read, is_success, number_of, par
 from ._requests import Requests
 from ._rest_requests import encode_message, in_path
 
-#: What a gateway that is well answers with 2xx, at the cost of next to nothing.
-_HEALTH: Final = "/status"
-
 #: What the hub writes around a message of the gateway's, and more, in bytes.
 _ROOM: Final = 64 * 1024
 
@@ -120,13 +117,12 @@ class HubGateway(HttpGateway):
                 'mend the URL, or use gateway="auto" to find out what it is'
             ) from error
 
-    async def check(self) -> str:
+    async def check(self) -> None:
         """See :meth:`HttpGateway.check`."""
         await trio.lowlevel.checkpoint()
         account = number_of(self._account, self._requests.address)
         if not self._checked:
             await self._check(account)
-        return self.health
 
     @property
     def send_limit(self) -> float:
@@ -136,7 +132,7 @@ class HubGateway(HttpGateway):
     @property
     def health(self) -> str:
         """See :meth:`HttpGateway.health`."""
-        return _HEALTH
+        return "/status"
 
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""

@@ -31,9 +31,6 @@ from ._rest_requests import encode_message, in_path
 from ._rest_results import read_operation, rest_failure
 from ._turn import Turn
 
-#: What a gateway that is well answers with 2xx, at the cost of next to nothing.
-_HEALTH: Final = "/v1/health"
-
 _MODES: Final = frozenset({"json-rpc", "json-rpc-native"})
 
 
@@ -91,15 +88,14 @@ class RestGateway(HttpGateway):
             requests.phase = "waiting for the first pong"
             yield RestLink(socket, self._stall_watch, self._ping_interval, self._pong_timeout)
 
-    async def check(self) -> str:
+    async def check(self) -> None:
         """See :meth:`HttpGateway.check`."""
         await self._check(number_of(self._account, self._requests.address))
-        return self.health
 
     @property
     def health(self) -> str:
         """See :meth:`HttpGateway.health`."""
-        return _HEALTH
+        return "/v1/health"
 
     def send(self, message: OutgoingMessage) -> Coroutine[Any, Any, SendResult]:
         """See :meth:`trio_signal.gateways.Gateway.send`."""
