@@ -586,6 +586,35 @@ async def test_a_send_that_is_cancelled_before_it_begins_sends_nothing(is_foreig
         assert (scope.cancelled_caught, asked) == (True, [])
 
 
+@pytest.mark.contract("O5")
+async def test_a_send_that_is_cancelled_in_a_clients_nursery_counts_as_lost(
+    autojump_clock: MockClock,
+) -> None:
+    """What leaves a nursery is a group then."""
+
+    class Nursing:
+        @asynccontextmanager
+        async def stream(self, *_: object, **__: object) -> AsyncGenerator[None]:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                await trio.sleep(60)
+                yield
+
+    requests = Requests(
+        ADDRESS,
+        Credentials((), None, None),
+        connect=trio.open_tcp_stream,
+        ssl_context=None,
+        http_client=Nursing(),
+        send_timeout=60,
+    )
+    with trio.move_on_after(1) as scope:
+        await requests.send(
+            lambda: json_call("POST", "/v2/send", []), lambda _: SendResult(Sent(1)), limit=60
+        )
+    assert (scope.cancelled_caught, requests.lost_answers) == (True, 1)
+
+
 def test_the_cause_behind_another_clients_error_is_told() -> None:
     lost = LinkLost("the true cause")
     outer = httpx.ConnectError("words")

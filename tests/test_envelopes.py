@@ -1123,10 +1123,16 @@ def test_no_offset_raises(text: str, start: int, length: int) -> None:
                 b"[1]",
                 b"no JSON",
                 b'{"envelope": {"timestamp": "5"}}',
+                b'{"account": null, "envelope": {}, "raw": "aGVsbG8="}',
+                b'{"account": "a", "envelope": {}, "raw": 5}',
+                b'{"account": "a", "envelope": null, "exception": {}}',
+                b'{"account": "a", "envelope": {}, "error": "none"}',
             ]
         ),
         max_size=6,
     )
 )
 def test_frames_that_come_in_one_are_what_each_of_them_is(frames: list[bytes]) -> None:
-    assert decode_frames(frames) == [decode_frame(frame) for frame in frames]
+    together, alone = decode_frames(frames), [decode_frame(frame) for frame in frames]
+    assert msgspec.json.encode(together) == msgspec.json.encode(alone)
+    assert [event.raw for event in together] == frames

@@ -44,6 +44,7 @@ from trio_signal.testing import (
     hang,
     lost,
     ok,
+    open_fake_gateway,
     open_fault_proxy,
     partial,
     rate_limited,
@@ -500,6 +501,23 @@ async def test_while_it_is_asked_whether_a_gateway_is_there_a_message_waits(
         assert texts_at(gateway) == ["a"]
 
 
+@pytest.mark.contract("D1", "O5")
+async def test_what_waits_for_a_sign_of_the_gateway_is_left_to_the_next_process(tmp_path: Path) -> None:
+    async with open_fake_gateway(port=None) as gateway:
+        options: dict[str, Any] = {"store": tmp_path / "bot.db", "settle_timeout": 0, "close_timeout": 0}
+        async with connected(gateway, **options) as signal:
+            gateway.script_send(lost())
+            gateway.script("GET /v1/health", hang())
+            messages = await send_all(signal, ["lost", "second", "third"])
+            await gateway.wait_received(1)
+            while [request.target for request in gateway.requests][-1] != "/v1/health":
+                await gateway.wait_requests(len(gateway.requests) + 1)
+        assert outcomes_of(messages) == ["failed: unknown", "pending", "pending"]
+        async with connected(gateway, **options):
+            await gateway.wait_received(3)
+        assert texts_at(gateway) == ["lost", "second", "third"]
+
+
 @pytest.mark.contract("O5", "O6")
 async def test_nothing_leaves_in_a_pause_that_began_while_it_was_asked(autojump_clock: MockClock) -> None:
     async with open_gateway() as gateway, connected(gateway, max_in_flight=3, settle_timeout=0) as signal:
@@ -549,7 +567,7 @@ async def test_several_sends_ask_once_whether_a_gateway_is_there(autojump_clock:
 
 @pytest.mark.contract("O5", "A1")
 @pytest.mark.parametrize("answer", [lost(), hang()])
-async def test_nor_does_an_operation_whose_answer_was_lost(
+async def test_an_operation_whose_answer_was_lost_leaves_the_next_message_in_no_doubt(
     autojump_clock: MockClock, answer: SendAnswer
 ) -> None:
     async with open_gateway() as gateway, connected(gateway) as signal:
