@@ -181,7 +181,8 @@ async def test_a_file_that_changed_ends_the_body_before_its_end(
     for path in paths:
         path.write_bytes(b"x" * size)
     message = OutgoingMessage(PEER, Text("hello", await check_attachments(paths, limit=1000)))
-    _, _, headers, body = encode_message(message, ACCOUNT)
+    call = encode_message(message, ACCOUNT)
+    headers, body = call.headers, call.body
     change(paths[which])
     sent = bytearray()
     assert isinstance(body, AsyncGenerator)
@@ -199,7 +200,8 @@ async def test_a_file_that_changed_ends_the_body_before_its_end(
 async def test_no_file_is_read_before_the_body_is() -> None:
     file = OutgoingAttachment(Path("/no/such/file"), "a", "text/plain", 10)
     message = OutgoingMessage(PEER, Text("hello", (file,)))
-    _, _, headers, body = encode_message(message, ACCOUNT)
+    call = encode_message(message, ACCOUNT)
+    headers, body = call.headers, call.body
     assert isinstance(body, AsyncGenerator)
     assert b'"message":"hello","base64_attachments":["data:text/plain;filename=a;base64,' in await anext(body)
     with pytest.raises(LocalFileError, match="No such file"):

@@ -164,7 +164,7 @@ async def test_head_and_body_go_out_in_one_piece(nursery: trio.Nursery) -> None:
 
     client = OwnClient(RequestWriter(ADDRESS), dial, most_idle=1)
     answer = await client.request(json_call("POST", "/v2/send", [1]), KEY, limit=60, max_answer=100)
-    assert answer == (200, None, b"ok")
+    assert (answer.status, answer.wait, answer.body) == (200, None, b"ok")
     assert len(writes) == 1
     assert server.bodies == [b"[1]"]
     await client.aclose()
@@ -428,6 +428,59 @@ async def test_a_known_head_changes_no_limit_and_no_answer_to_head(nursery: trio
     assert server.open == 0
 
 
+@pytest.mark.contract("O5")
+async def test_nothing_is_sent_over_a_connection_that_became_an_old_one_while_it_was_listened_to(
+    nursery: trio.Nursery,
+) -> None:
+    """As when the link is lost at that moment: what was made before it may lead nowhere."""
+    server = Server(nursery, OK, OK)
+
+    class Renewing(WatchedStream):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            if max_bytes == 1:
+                await connections.renew()
+            return await super().receive_some(max_bytes)
+
+    async def dial() -> trio.abc.Stream:
+        return Renewing(await server.dial())
+
+    connections = Connections(dial)
+    for _ in range(2):
+        assert (await connections.exchange(ASK, max_answer=10)).body == b"ok"
+    assert (server.dialled, server.open) == (2, 1)
+    await connections.aclose()
+
+
+@pytest.mark.contract("O5")
+async def test_nothing_is_sent_over_an_old_connection_while_the_others_are_closed(
+    nursery: trio.Nursery,
+) -> None:
+    server = Server(nursery, *[OK] * 4)
+    closing = trio.Event()
+
+    class Slow(WatchedStream):
+        async def aclose(self) -> None:
+            closing.set()
+            await super().aclose()
+
+    async def dial() -> trio.abc.Stream:
+        return Slow(await server.dial())
+
+    async def ask() -> None:
+        await connections.exchange(ASK, max_answer=10)
+
+    connections = Connections(dial, most_idle=2)
+    async with trio.open_nursery() as both:
+        both.start_soon(ask)
+        both.start_soon(ask)
+    async with trio.open_nursery() as both:
+        both.start_soon(connections.renew)
+        await closing.wait()
+        await ask()
+    assert (server.dialled, server.open) == (3, 1)
+    await connections.aclose()
+
+
 async def test_a_cancelled_step_loses_no_piece(nursery: trio.Nursery) -> None:
     async with open_response(Server(nursery).dial, ASK, lambda _: None) as response:
         for _ in range(3):
@@ -637,7 +690,7 @@ async def test_another_client_gets_all_that_belongs_to_a_request() -> None:
     async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
         client = ForeignClient(http, ADDRESS)
         answer = await client.request(json_call("POST", "/x?y=z", [1]), KEY, limit=10, max_answer=100)
-        assert answer == (503, 5.0, b"no")
+        assert (answer.status, answer.wait, answer.body) == (503, 5.0, b"no")
         await client.renew()
         await client.aclose()
         assert not http.is_closed, "it belongs to the caller"

@@ -21,7 +21,8 @@ from tests.scene import Dialler
 from trio_signal import AnswerError, Certainty, CertificateError, LinkLost
 from trio_signal._connections import Connections
 from trio_signal._dial import open_stream, parse_url
-from trio_signal._http import Request, Unanswered, retry_after
+from trio_signal._http import Request, Unanswered
+from trio_signal._http_answers import retry_after
 from trio_signal.gateways._calls import Call
 from trio_signal.gateways._clients import RequestWriter, certainty_of, nothing_has_left
 from trio_signal.testing import (

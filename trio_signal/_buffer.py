@@ -11,7 +11,7 @@ from ._checks import check_choice, check_count
 from ._deadlines import Deadlines
 from ._errors import BufferFull, ClientClosed, ConfigurationError
 from ._lanes import Lanes
-from ._outcomes import DropReason, Failed, Ledger, Outcome, OutgoingStatistics, Sent
+from ._outcomes import Dropped, DropReason, Failed, Ledger, Outcome, OutgoingStatistics, Sent
 from ._outgoing import (
     OutgoingMessage,
     conversation_of,
@@ -23,6 +23,7 @@ from ._outgoing import (
     is_past_deadline,
     is_waiting,
     leave_to_next,
+    may_enter,
     on_decided,
     on_done,
     was_in_buffer,
@@ -261,9 +262,12 @@ class MessageBuffer:
         while True:
             if (message := self.dequeue()) is not None:
                 return message
-            message = await self._wait_for_message()
-            if is_held(message):
-                return message
+            if self._closed:
+                raise trio.EndOfChannel
+            given = await self._takers.wait()
+            # It may have expired or been withdrawn since it was given.
+            if given is not None and is_held(given):
+                return given
 
     async def take_in_turn(self, done: OutgoingMessage | None = None) -> OutgoingMessage:
         """Wait for the oldest live message of a conversation that is free, and take it.
@@ -282,10 +286,13 @@ class MessageBuffer:
             if self._queued:
                 await trio.lowlevel.checkpoint()
                 message = self.next_in_turn()
-                continue
-            message = await self._wait_for_message()
-            if not is_held(message):
-                message = self.next_in_turn(message)
+            elif self._closed:
+                await trio.lowlevel.checkpoint()
+                raise trio.EndOfChannel
+            else:
+                given = await self._takers.wait()
+                # It may have expired or been withdrawn since it was given.
+                message = given if given is None or is_held(given) else self.next_in_turn(given)
         return message  # noqa: ASYNC910  (as said)
 
     def next_in_turn(self, done: OutgoingMessage | None = None) -> OutgoingMessage | None:
@@ -357,11 +364,7 @@ class MessageBuffer:
     def _is_welcome(self, message: OutgoingMessage) -> bool:
         """Say whether there is room for a message at once, and nobody waits for room before it."""
         return (
-            not self._closed
-            and not self._turn.locked()
-            and is_new(message)
-            and not is_past_deadline(message)
-            and self._can_promise(message)
+            not self._closed and not self._turn.locked() and may_enter(message) and self._can_promise(message)
         )
 
     def _can_promise(self, message: OutgoingMessage) -> bool:
@@ -483,23 +486,10 @@ class MessageBuffer:
     def _told(self, message: OutgoingMessage, outcome: Outcome) -> None:
         """Book the outcome of a message, wherever it was."""
         self._ledger.enter(outcome)
-        _log(message.id, outcome)
-
-    async def _wait_for_message(self) -> OutgoingMessage:
-        """Wait to be given a message. A checkpoint; cancelled, there was none.
-
-        Whoever gives it counts it as taken. It may expire or be withdrawn before we run.
-
-        Raises:
-            trio.EndOfChannel: the buffer is closed.
-        """
-        if self._closed:
-            await trio.lowlevel.checkpoint()
-            raise trio.EndOfChannel
-        message = await self._takers.wait()
-        if message is None:
-            raise trio.EndOfChannel
-        return message
+        if isinstance(outcome, Sent):
+            _logger.debug("message %s was sent as %d", message.id, outcome.timestamp)
+        else:
+            _log(message.id, outcome)
 
     async def _wait_for_change(self) -> None:
         if self._changed is None:
@@ -516,10 +506,8 @@ def _closed() -> ClientClosed:
     return ClientClosed("the client has been closed and takes no more messages")
 
 
-def _log(message_id: str, outcome: Outcome) -> None:
-    if isinstance(outcome, Sent):
-        _logger.debug("message %s was sent as %d", message_id, outcome.timestamp)
-    elif isinstance(outcome, Failed):
+def _log(message_id: str, outcome: Failed | Dropped) -> None:
+    if isinstance(outcome, Failed):
         _logger.warning("message %s failed (%s): %s", message_id, outcome.certainty, outcome.error)
     else:
         level = logging.INFO if outcome.reason is DropReason.WITHDRAWN else logging.WARNING

@@ -37,12 +37,20 @@ _KEEP_IDLE: Final = 20.0
 _IS_FILE: Final = sys.platform != "win32"
 
 
-class WholeAnswer(msgspec.Struct, frozen=True):
-    """An answer that has been read to its end."""
+class Answer(msgspec.Struct, frozen=True):
+    """An answer that has been read to its end.
+
+    Attributes:
+        status: the HTTP status.
+        body: its body, whole.
+        wait: for how long nobody is to ask again, in seconds, if it says so.
+        raw_headers: names and values as they came.
+    """
 
     status: int
-    raw_headers: list[tuple[bytes, bytes]]
     body: bytes
+    wait: float | None
+    raw_headers: list[tuple[bytes, bytes]] = []
 
 
 class Connections:
@@ -61,9 +69,7 @@ class Connections:
         self._generation = 0
         self._is_closed = False
 
-    async def exchange(
-        self, request: Request, *, max_answer: int, dial_limit: float = DIAL_LIMIT
-    ) -> WholeAnswer:
+    async def exchange(self, request: Request, *, max_answer: int, dial_limit: float = DIAL_LIMIT) -> Answer:
         """Send a request and read the whole answer. A checkpoint; cancelling closes the connection.
 
         Args:
@@ -77,33 +83,40 @@ class Connections:
             Unanswered: the request may have arrived.
             AnswerError: so it has, and the answer is over ``max_answer``.
         """
-        self._check_open()
+        if self._is_closed:
+            raise _closed()
         await trio.lowlevel.checkpoint_if_cancelled()
-        idle, generation = self._idle, self._generation
+        idle = self._idle
         # The oldest stands at the bottom and may never be taken again.
         if idle and not idle[0].is_old() and idle[-1].is_quiet():
             connection = idle.pop()
         else:
             connection = await self._connection(dial_limit)
-        is_kept = False
+        generation, is_kept = self._generation, False
         try:
             # It may have been closed while a connection was made.
-            self._check_open()
+            if self._is_closed:
+                raise _closed()
             answer = await connection.exchange(request, max_answer)
             is_kept = connection.may_go_on and generation == self._generation and len(idle) < self._most_idle
+        except trio.ClosedResourceError as error:
+            raise broken() from error
         finally:
             if not is_kept:
                 await trio.aclose_forcefully(connection.stream)
         if is_kept:
-            connection.rest()
+            connection.idle_since = connection.clock()
             idle.append(connection)
         return answer
 
     async def renew(self) -> None:
         """Reuse no connection made before now; a request under way goes on. A checkpoint."""
         self._generation += 1
-        while self._idle:
-            await trio.aclose_forcefully(self._idle.pop().stream)
+        # All at once: closing one takes a moment in which another could be taken.
+        old = [*self._idle]
+        self._idle.clear()
+        for connection in old:
+            await trio.aclose_forcefully(connection.stream)
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
@@ -111,25 +124,26 @@ class Connections:
         self._is_closed = True
         await self.renew()
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise LinkLost("the client has been closed")
-
     async def _connection(self, limit: float) -> "_Connection":
         """Return one that may be used, closing what may not. A checkpoint, unless one is there at once."""
         while self._idle and self._idle[0].is_old():  # noqa: ASYNC913  (dialling is a checkpoint)
             await trio.aclose_forcefully(self._idle.pop(0).stream)
         while self._idle:  # noqa: ASYNC913  (and so is what is done with a connection)
-            connection = self._idle.pop()
-            is_silent = False
+            connection, generation = self._idle.pop(), self._generation
+            may_be_used = False
             try:
-                is_silent = await connection.is_silent()
+                # While we listened it may have become one that is not to be used again.
+                may_be_used = await connection.is_silent() and generation == self._generation
             finally:
-                if not is_silent:
+                if not may_be_used:
                     await trio.aclose_forcefully(connection.stream)
-            if is_silent:
+            if may_be_used:
                 return connection  # noqa: ASYNC910
         return _Connection(await dial_within(self._dial, limit))
+
+
+def _closed() -> LinkLost:
+    return LinkLost("the client has been closed")
 
 
 class _Connection:
@@ -138,13 +152,18 @@ class _Connection:
     For a small request and its answer the layers of a stream cost more than both. So what a plain socket
     takes at once is written at once, and what comes is waited for before it is looked for. Any other stream
     (TLS, in memory) is used as it is.
+
+    Attributes:
+        stream: what it goes over.
+        clock: tells the time. Each request asks for it, and trio.current_time() is three more calls.
+        idle_since: when its last exchange ended.
+        may_go_on: whether there may be another one.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream: Final = stream
-        #: Each request asks for the time; trio.current_time() is three more calls.
-        self._clock: Final = trio.lowlevel.current_clock().current_time
-        self._idle_since = self._clock()
+        self.clock: Final = trio.lowlevel.current_clock().current_time
+        self.idle_since = self.clock()
         self.may_go_on = False
         self._known: KnownHead | None = None
         self._socket: Final = stream.socket if isinstance(stream, trio.SocketStream) and _IS_FILE else None
@@ -153,12 +172,8 @@ class _Connection:
             self._ear.register(self._socket.fileno(), select.POLLIN)
 
     def is_old(self) -> bool:
-        """Say whether a connection has been idle for too long."""
-        return self._clock() - self._idle_since > _KEEP_IDLE
-
-    def rest(self) -> None:
-        """Note that it is idle from now on."""
-        self._idle_since = self._clock()
+        """Say whether it has been idle for too long."""
+        return self.clock() - self.idle_since > _KEEP_IDLE
 
     def is_quiet(self) -> bool:
         """Say whether nothing has come on an idle connection, where that is known at once."""
@@ -183,22 +198,39 @@ class _Connection:
                 await self.stream.receive_some(1)
         return wait.cancelled_caught  # noqa: ASYNC910  (as said)
 
-    async def exchange(self, request: Request, max_answer: int) -> WholeAnswer:
-        """Send a request and read the whole answer. A checkpoint."""
+    async def exchange(self, request: Request, max_answer: int) -> Answer:
+        """Send a request and read the whole answer. A checkpoint.
+
+        Raises:
+            trio.ClosedResourceError: the stream was closed meanwhile.
+            Unanswered: the request may have arrived.
+            AnswerError: so it has, and the answer is over ``max_answer``.
+        """
         self.may_go_on = False
         rest = self._write(request)
         is_taken = rest is None or await send_request(self.stream, rest)
-        data = await self._receive()
-        known = self._known
-        # Nearly every answer to a send comes at once, with the head of the one before.
-        if known is not None and not request.is_head:
-            body = known.body_in(data)
-            if body is not None and len(body) <= max_answer:
-                self.may_go_on = is_taken
-                return WholeAnswer(known.status, known.raw, body)
-        reader = AnswerReader(to_head=request.is_head)
+        reader: AnswerReader | None = None
         size, pieces = 0, list[bytes]()
-        while True:
+        while reader is None or not reader.is_whole:
+            if self._socket is None:
+                data = await receive(self.stream)
+            else:
+                await trio.lowlevel.wait_readable(self._socket)
+                try:
+                    data = os.read(self._socket.fileno(), PIECE)
+                except BlockingIOError:
+                    # It was readable for nothing, as sockets may be.
+                    continue
+                except OSError as error:
+                    raise broken() from error
+            if reader is None:
+                # Nearly every answer to a send comes at once, with the head of the one before.
+                known = None if request.is_head else self._known
+                body = None if known is None else known.body_in(data)
+                if known is not None and body is not None and len(body) <= max_answer:
+                    self.may_go_on = is_taken
+                    return Answer(known.status, body, known.wait, known.raw)
+                reader = AnswerReader(to_head=request.is_head)
             piece = feed(reader, data)
             check_rest(reader)
             size += len(piece)
@@ -206,12 +238,10 @@ class _Connection:
                 raise AnswerError(f"the gateway's answer is over {max_answer} bytes", status=reader.status)
             if piece:
                 pieces.append(piece)
-            if reader.is_whole:
-                break
-            data = await self._receive()
         self._known = reader.known_head
         self.may_go_on = is_taken and not reader.is_last
-        return WholeAnswer(reader.status, reader.raw, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return Answer(reader.status, body, reader.wait, reader.raw)
 
     def _write(self, request: Request) -> Request | None:
         """Write what a plain socket takes at once; return what is left."""
@@ -224,20 +254,3 @@ class _Connection:
             # The stream tells what it was, or waits.
             written = 0
         return None if written == len(data) else Request(data[written:])
-
-    async def _receive(self) -> bytes:
-        """Return what comes next; nothing at the end. A checkpoint; cancelling loses nothing.
-
-        Raises:
-            Unanswered: the connection broke.
-        """
-        if self._socket is None:
-            return await receive(self.stream)
-        try:
-            await trio.lowlevel.wait_readable(self._socket)
-            return os.read(self._socket.fileno(), PIECE)
-        except BlockingIOError:
-            # It was readable for nothing, as sockets may be.
-            return await receive(self.stream)
-        except (trio.ClosedResourceError, OSError) as error:
-            raise broken() from error

@@ -32,6 +32,9 @@ _RESERVED: Final = frozenset(
 class Credentials:
     """Custom headers and an optional bearer token.
 
+    Attributes:
+        known: the headers to send, the same list while they are the same; None before a token is known.
+
     Raises:
         ConfigurationError: a header is malformed or one that the protocol sets itself.
             The message names the header, never its value.
@@ -52,7 +55,7 @@ class Credentials:
             pairs.append(("Authorization", authorization))
         self._headers: Final = pairs
         self._token: Final = token
-        self._known: list[tuple[str, str]] | None = None if callable(token) else self._with(token)
+        self.known: list[tuple[str, str]] | None = None if callable(token) else self._with(token)
 
     def __repr__(self) -> str:
         """Show nothing of what it holds."""
@@ -63,11 +66,6 @@ class Credentials:
         """Whether there is a token callable."""
         return callable(self._token)
 
-    @property
-    def known(self) -> list[tuple[str, str]] | None:
-        """The headers to send, the same list while they are the same; None before a token is known."""
-        return self._known
-
     async def headers(self) -> list[tuple[str, str]]:
         """Return the headers to send, asking for a token if there is none yet. A checkpoint.
 
@@ -76,11 +74,11 @@ class Credentials:
         Raises:
             LinkLost: the token callable failed.
         """
-        if self._known is None:
+        if self.known is None:
             await self.renew()
         else:
             await trio.lowlevel.checkpoint()
-        return self._known or []
+        return self.known or []
 
     async def renew(self) -> bool:
         """Ask the token callable anew; False if there is none. A checkpoint; cancelling is safe.
@@ -105,7 +103,7 @@ class Credentials:
                 raise LinkLost(f"the token callable failed with {type(error).__name__}") from None
         if limit.cancelled_caught:
             raise LinkLost(f"the token callable gave nothing within {_TOKEN_LIMIT:g} s")
-        self._known = self._with(cast("str", token))
+        self.known = self._with(cast("str", token))
         return True
 
     def _with(self, token: str | None) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 There is no time limit but for connecting: whoever asks has a deadline of its own over everything.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
@@ -225,9 +225,3 @@ async def open_response(
         yield Response(stream, reader, first, on_bytes)
     finally:
         await trio.aclose_forcefully(stream)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read a Retry-After header given in seconds; a date or nonsense counts as none."""
-    value = headers.get("retry-after", "").strip()
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None

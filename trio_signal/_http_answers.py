@@ -60,6 +60,12 @@ class Headers(Mapping[str, str]):
         return len(self._joined)
 
 
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read a Retry-After header given in seconds; a date or nonsense counts as none."""
+    value = headers.get("retry-after", "").strip()
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
 class KnownHead:
     """A head that was read before, of an answer whose body has a length and whose connection goes on.
 
@@ -69,13 +75,15 @@ class KnownHead:
     Attributes:
         status: the HTTP status.
         raw: the headers, as they came.
+        wait: see :class:`AnswerReader`.
     """
 
-    __slots__ = ("_head", "_size", "raw", "status")
+    __slots__ = ("_head", "_size", "raw", "status", "wait")
 
-    def __init__(self, head: bytes, status: int, raw: list[tuple[bytes, bytes]], length: int) -> None:
-        self.status: Final = status
-        self.raw: Final = raw
+    def __init__(self, reader: "AnswerReader", head: bytes, length: int) -> None:
+        self.status: Final = reader.status
+        self.raw: Final = reader.raw
+        self.wait: Final = reader.wait
         self._head: Final = head
         self._size: Final = len(head) + length
 
@@ -121,7 +129,12 @@ class AnswerReader:
         # What came before it, or as chunks, is no part of it.
         if self.is_last or self._to_head or self._length is None or self._size != len(self._head):
             return None
-        return KnownHead(self._head, self.status, self.raw, self._length)
+        return KnownHead(self, self._head, self._length)
+
+    @property
+    def wait(self) -> float | None:
+        """For how long nobody is to ask again, in seconds, if it says so and did not go well."""
+        return None if 200 <= self.status < 300 else retry_after(Headers(self.raw))
 
     def feed(self, data: bytes) -> bytes:
         """Read what has come, and return what there is of the body, up to a problem if there is one.

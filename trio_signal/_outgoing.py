@@ -42,7 +42,7 @@ from ._checks import check_type
 from ._contents import Content, Text
 from ._errors import Certainty, ClientClosed, ConfigurationError
 from ._outcomes import Dropped, DropReason, Failed, MessageDropped, Outcome, SendFailed, Sent
-from ._recipients import check_recipient, is_group
+from ._recipients import GROUP, check_recipient
 
 #: A deadline beyond this, in seconds, is none.
 _FAR_FUTURE: Final = 1e15
@@ -115,7 +115,10 @@ class OutgoingMessage:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.recipient: Final = check_recipient(recipient)
-        self.content: Final[Content] = content if isinstance(content, Content) else Text(content)
+        # Nearly every content is one, and asking the union costs five times as much.
+        if type(content) is not Text and not isinstance(content, Content):
+            content = Text(content)
+        self.content: Final[Content] = content
         self.account: Final = account
         if id is None:
             id = os.urandom(16).hex()  # noqa: A001
@@ -170,7 +173,7 @@ class OutgoingMessage:
             SendFailed: it was attempted; ``certainty`` says whether it may have arrived.
             ClientClosed: the client was closed; its store keeps the message, and the next process sends it.
         """
-        if self._is_told or self._phase is _KEPT or is_past_deadline(self):
+        if self._is_told or self._phase is _KEPT or (self.deadline != math.inf and is_past_deadline(self)):
             # Whoever is cancelled here has not seen the outcome.
             await trio.lowlevel.checkpoint()
         while (outcome := self.outcome) is None:
@@ -222,6 +225,15 @@ def is_new(message: OutgoingMessage) -> bool:
     return message._phase is _NEW and message._outcome is None
 
 
+def may_enter(message: OutgoingMessage) -> bool:
+    """Say whether no buffer has had it yet, and its time is not over."""
+    return (
+        message._phase is _NEW
+        and message._outcome is None
+        and (message.deadline == math.inf or not is_past_deadline(message))
+    )
+
+
 def is_decided(message: OutgoingMessage) -> bool:
     """Say whether it has its outcome, told or not, expiring it first if its time has come."""
     if message.deadline != math.inf:
@@ -235,7 +247,7 @@ def conversation_of(message: OutgoingMessage) -> Hashable:
     Case tells nobody apart but groups. A person's number and UUID are two conversations.
     """
     recipient = message.recipient
-    return message.account, recipient if is_group(recipient) else recipient.lower()
+    return message.account, recipient if recipient.startswith(GROUP) else recipient.lower()
 
 
 def enter_buffer(message: OutgoingMessage) -> None:
@@ -248,12 +260,16 @@ def enter_buffer(message: OutgoingMessage) -> None:
 
 def is_waiting(message: OutgoingMessage) -> bool:
     """Say whether the message is live in a buffer, expiring it first if its time has come."""
-    return not is_decided(message) and message._phase is _WAITING
+    if message.deadline != math.inf:
+        expire(message)
+    return message._outcome is None and message._phase is _WAITING
 
 
 def is_held(message: OutgoingMessage) -> bool:
     """Say whether the message is live and between attempts, expiring it first if its time has come."""
-    return not is_decided(message) and message._phase is _HELD
+    if message.deadline != math.inf:
+        expire(message)
+    return message._outcome is None and message._phase is _HELD
 
 
 def on_decided(message: OutgoingMessage, callback: Callable[[OutgoingMessage], None]) -> None:
@@ -338,8 +354,7 @@ def tell(message: OutgoingMessage, on_seen: Callable[[], None] | None = None) ->
         raise AssertionError(f"{message} has no outcome that could be told")
     message._is_told = True
     message._on_seen = on_seen
-    if message._news is not None:
-        _wake(message)
+    _wake(message)
     for callback in message._on_done:
         callback(message, message._outcome)
 

@@ -5,6 +5,9 @@ from typing import Final
 
 from ._errors import ConfigurationError
 
+#: What the address of a group begins with, and no other.
+GROUP: Final = "group."
+
 _NUMBER: Final = re.compile(r"\+[1-9][0-9]{0,14}")
 _GROUP: Final = re.compile(r"group\.[A-Za-z0-9+/_-]+={0,2}")
 #: A sender known only by phone number identity has its UUID written as ``PNI:…``.
@@ -38,7 +41,7 @@ def check_recipient(recipient: object, *, argument: str = "recipient") -> str:
         ConfigurationError: it is none of them. The gateway would take anything else
             for a username and fail late.
     """
-    if isinstance(recipient, str) and is_recipient(recipient):
+    if isinstance(recipient, str) and _RECIPIENT.fullmatch(recipient):
         return recipient
     raise ConfigurationError(
         argument,
@@ -54,7 +57,7 @@ def is_username(recipient: str) -> bool:
 
 def is_group(recipient: str) -> bool:
     """Say whether a checked recipient is a group."""
-    return recipient.startswith("group.")
+    return recipient.startswith(GROUP)
 
 
 def check_group(argument: str, group: object) -> str:

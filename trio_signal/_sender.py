@@ -256,7 +256,10 @@ class Sender:
                 # withdrawn or have expired.
                 is_free = not lined_up or (self._is_free(slot) and not self._presence.is_in_doubt)
                 if is_free and begin_writing(message):
-                    slot.result = await self._send(slot, sending)
+                    self._begin(slot, sending)
+                    slot.result = await self._gateway.send(message)
+                    sending.due = math.inf
+                    self._settler.end(slot.evidence, slot.result.outcome)
                     return
             finally:
                 turn.release()
@@ -264,18 +267,14 @@ class Sender:
             # Somebody else may leave in its stead.
             self._wake_up()
 
-    async def _send(self, slot: _Slot, sending: Limited) -> SendResult:
-        """Send a message now. A checkpoint; cancelled if it takes too long."""
+    def _begin(self, slot: _Slot, sending: Limited) -> None:
+        """Note that a message leaves now; it is cancelled if it takes too long."""
         if self._bucket:
             self._bucket.take(trio.current_time())
         slot.attempts += 1
         slot.limits, slot.renewals = self._pause.limits, self._renewals
         slot.evidence = self._settler.begin(slot.message)
         self._overdue.begin(sending, self._gateway.send_limit)
-        result = await self._gateway.send(slot.message)
-        sending.due = math.inf
-        self._settler.end(slot.evidence, result.outcome)
-        return result
 
     def _give_up(self, slot: _Slot) -> SendResult:
         """Return what an attempt came to that has taken too long."""
@@ -371,7 +370,8 @@ class Sender:
 
     def _is_free(self, slot: _Slot) -> bool:
         """Say whether a message may leave now, if evidence does not give it its outcome at this moment."""
-        self._settler.look()
+        if self._settler.cases:
+            self._settler.look()
         return self._free_at(slot, now := self._clock()) <= now
 
     def _free_at(self, slot: _Slot, now: float) -> float:

@@ -65,6 +65,7 @@ class Settler:
     Attributes:
         people: the UUID of each number, as far as is known. :meth:`hear` need not be told of an ordinary
             message of somebody who is in it.
+        cases: the messages that are waited for.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Settler:
         self._heard: Final = heard
         self._evidence: Final = Evidence()
         self.people: Final[Mapping[str, str]] = self._evidence.people.uuids
-        self._cases: Final[dict[OutgoingMessage, _Case]] = {}
+        self.cases: Final[dict[OutgoingMessage, _Case]] = {}
         self._news = trio.Event()
         self._left = trio.Event()
         #: When to look again, and from when on bytes are waited for to look again; infinity for not at all.
@@ -114,19 +115,19 @@ class Settler:
     async def drained(self) -> None:
         """Wait until no message waits. A checkpoint; cancelling is safe."""
         await trio.lowlevel.checkpoint()
-        while self._cases:
+        while self.cases:
             await self._left.wait()
 
     def abandon(self) -> None:
         """Give what waits beside the queue its outcome after the task has ended."""
-        for message, case in [*self._cases.items()]:
+        for message, case in [*self.cases.items()]:
             if case.doubt is not None:
                 settle(message, case.doubt)
 
     @property
     def waiting(self) -> int:
         """How many messages wait beside the queue."""
-        return sum(case.doubt is not None for case in self._cases.values())
+        return sum(case.doubt is not None for case in self.cases.values())
 
     # --- told by the send task and the client: what is done ---
 
@@ -150,7 +151,7 @@ class Settler:
             self._evidence.lost(attempt, self._now())
         else:
             self._evidence.answered(attempt, self._now())
-        if self._cases:
+        if self.cases:
             # It may have been what else explained a receipt.
             self.wake_up()
 
@@ -218,11 +219,11 @@ class Settler:
 
     def watches(self, message: OutgoingMessage) -> bool:
         """Say whether an earlier attempt at it may yet be proved."""
-        return message in self._cases
+        return message in self.cases
 
     def ripe_at(self, message: OutgoingMessage) -> float:
         """Return until when the evidence that there is for a message is waited for, on Trio's clock."""
-        if message not in self._cases:
+        if message not in self.cases:
             return -math.inf
         now = self._now()
         proof = self._evidence.proof(message, now)
@@ -237,7 +238,7 @@ class Settler:
             message: which.
             doubt: its outcome without evidence.
         """
-        size = sum(other.size for other, case in self._cases.items() if case.doubt is not None)
+        size = sum(other.size for other, case in self.cases.items() if case.doubt is not None)
         has_room = self.waiting < _MAX_WAITING and size + message.size <= _MAX_WAITING_BYTES
         if not (has_room and self._can_wait_for(message)):
             self._evidence.close(message)
@@ -246,14 +247,14 @@ class Settler:
         return True
 
     def _open_case(self, message: OutgoingMessage, case: _Case) -> None:
-        if message not in self._cases:
+        if message not in self.cases:
             on_decided(message, self._forget)
-        self._cases[message] = case
+        self.cases[message] = case
         self.wake_up()
 
     def _forget(self, message: OutgoingMessage) -> None:
         """Note that a message that was waited for has its outcome, or gets it now."""
-        del self._cases[message]
+        del self.cases[message]
         self._evidence.close(message)
         left, self._left = self._left, trio.Event()
         left.set()
@@ -261,14 +262,14 @@ class Settler:
     def look(self) -> None:
         """Give each message its outcome for which it is time now. Not a checkpoint."""
         self._look_at = self._deaf_since = math.inf
-        while self._cases and self._look_once():
+        while self.cases and self._look_once():
             pass  # What one has proved no longer explains the receipt of another.
 
     def _look_once(self) -> bool:
         """Look at each message; say whether one was proved to have gone out."""
         now = self._now()
         self._look_at = self._deaf_since = math.inf
-        for message, case in [*self._cases.items()]:
+        for message, case in [*self.cases.items()]:
             proof = self._evidence.proof(message, now)
             counts = proof is not None and self._counts(proof, now)
             if proof is not None and counts and _may_be_settled(message, case):

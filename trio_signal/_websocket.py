@@ -23,7 +23,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from ._errors import GatewayError, GatewayRefused, LinkLost, Reason, told
 from ._frames import TOO_LARGE
-from ._http import retry_after
+from ._http_answers import retry_after
 from ._link_stream import HEAD_END, MAX_HANDSHAKE, READ, LinkStream
 
 _BROKEN: Final = "the gateway broke the WebSocket protocol"

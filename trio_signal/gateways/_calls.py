@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -21,7 +21,7 @@ class LocalFileError(SignalError):
     """A file to be attached could not be read to its end while it was being sent."""
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True):
     """An HTTP request.
 
     Attributes:

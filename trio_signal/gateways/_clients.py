@@ -1,16 +1,17 @@
 """Who carries requests to a gateway: we ourselves, or an HTTP client of the caller's."""
 
 import ssl
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import trio
 
-from .._connections import Connections
+from .._connections import Answer, Connections
 from .._dial import Address, bad_certificate
 from .._errors import AnswerError, Certainty, GatewayError, LinkLost, PermanentError
-from .._http import DIAL_LIMIT, Dial, Request, retry_after
-from .._http_answers import Headers as AnswerHeaders
+from .._http import DIAL_LIMIT, Dial, Request
+from .._http_answers import retry_after
 from ._calls import JSON, Call
 
 #: What goes with a request beside its own headers.
@@ -41,18 +42,12 @@ _BEFORE_ANYTHING_LEFT: Final = frozenset(
 _MOST_HEADS: Final = 16
 
 
-class Answer(NamedTuple):
-    """An HTTP answer, whole."""
-
-    status: int
-    wait: float | None
-    body: bytes
-
-
 class Client(Protocol):
     """What carries requests."""
 
-    async def request(self, call: Call, headers: Headers, *, limit: float, max_answer: int) -> Answer:
+    def request(
+        self, call: Call, headers: Headers, *, limit: float, max_answer: int
+    ) -> Coroutine[Any, Any, Answer]:
         """Make a request and read the answer. A checkpoint; cancelled, nobody knows whether it arrived.
 
         Args:
@@ -92,9 +87,9 @@ class RequestWriter:
         if headers is not self._headers:
             self._headers = headers
             self._heads.clear()
-        method, path, more, body = call
+        method, more, body = call.method, call.headers, call.body
         is_json = more is JSON
-        key = method, path, is_json
+        key = method, call.path, is_json
         head = self._heads.get(key) or self._begin(*key)
         if is_json and type(body) is bytes:
             length = len(body)
@@ -140,17 +135,15 @@ class OwnClient:
         self._writer: Final = writer
         self._connections: Final = Connections(dial, most_idle=most_idle)
 
-    async def request(self, call: Call, headers: Headers, *, limit: float, max_answer: int) -> Answer:
+    def request(
+        self, call: Call, headers: Headers, *, limit: float, max_answer: int
+    ) -> Coroutine[Any, Any, Answer]:
         """See :meth:`Client.request`."""
-        answer = await self._connections.exchange(
+        return self._connections.exchange(
             self._writer.write(call, headers),
             max_answer=max_answer,
             dial_limit=min(FIRST_SHARE * limit, DIAL_LIMIT),
         )
-        status = answer.status
-        # Where it went well nobody is to wait.
-        wait = None if 200 <= status < 300 else retry_after(AnswerHeaders(answer.raw_headers))
-        return Answer(status, wait, answer.body)
 
     async def renew(self) -> None:
         """See :meth:`Client.renew`."""
@@ -192,7 +185,7 @@ class ForeignClient:
                     raise AnswerError(
                         f"the gateway's answer is over {max_answer} bytes", status=response.status_code
                     )
-        return Answer(response.status_code, retry_after(response.headers), bytes(body))
+        return Answer(response.status_code, bytes(body), retry_after(response.headers))
 
     async def renew(self) -> None:
         """See :meth:`Client.renew`. Its connections are the caller's."""

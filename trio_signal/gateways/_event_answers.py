@@ -16,8 +16,7 @@ from .._errors import (
     UnknownAccount,
     WrongGatewayMode,
 )
-from .._http import retry_after
-from .._http_answers import Headers
+from .._http_answers import Headers, retry_after
 from ._rpc_answers import HOST_REFUSED
 
 #: The statuses whose meaning depends on their words.

@@ -4,7 +4,7 @@ import logging
 import math
 import ssl
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import trio
 
+from .._connections import Answer
 from .._credentials import Credentials
 from .._dial import Address, Connect, open_stream
 from .._errors import (
@@ -31,7 +32,6 @@ from ._about import CLI_MODE, NO_CONTEXT, About
 from ._calls import Call, LocalFileError
 from ._clients import (
     FIRST_SHARE,
-    Answer,
     Client,
     ForeignClient,
     Headers,
@@ -249,7 +249,12 @@ class Requests:
             headers = self.credentials.known
             if headers is None:
                 headers = await self._new_headers(FIRST_SHARE * limit)
-            answer = await self._carry(write(), headers, limit)
+            call = write()
+            body = call.body
+            if type(body) is not bytes and isinstance(body, AsyncGenerator):
+                answer = await self._send_pieces(call, body, headers, limit)
+            else:
+                answer = await self._client.request(call, headers, limit=limit, max_answer=_MAX_ANSWER)
             is_over = answer.status not in _LOST
         except (LocalFileError, Unsupported) as error:
             is_over = True
@@ -367,12 +372,7 @@ class Requests:
             return await self.credentials.headers()
         raise LinkLost(f"the token callable gave nothing within {limit:g} s")
 
-    def _carry(self, call: Call, headers: Headers, limit: float) -> Awaitable[Answer]:
-        if type(call.body) is bytes or not isinstance(call.body, AsyncGenerator):
-            return self._client.request(call, headers, limit=limit, max_answer=_MAX_ANSWER)
-        return self._carry_pieces(call, call.body, headers, limit)
-
-    async def _carry_pieces(
+    async def _send_pieces(
         self, call: Call, pieces: AsyncGenerator[bytes], headers: Headers, limit: float
     ) -> Answer:
         # Closed here and now if it is not read to its end, not whenever the garbage collector comes by.

@@ -13,7 +13,7 @@ import msgspec
 from .._contents import LinkPreview, Reaction, Text
 from .._outgoing import OutgoingMessage
 from .._recipients import is_username
-from ._calls import Call, call_with_files, json_call
+from ._calls import JSON, Call, call_with_files, json_call
 
 
 class _Letter(msgspec.Struct, omit_defaults=True):
@@ -77,7 +77,7 @@ def _text(recipient: str, text: Text, account: str) -> Call:
     if text.preview is not None:
         letter.link_preview = _preview(text.preview)
     if not text.attachments:
-        return json_call("POST", "/v2/send", letter)
+        return Call("POST", "/v2/send", JSON, msgspec.json.encode(letter))
     return call_with_files("POST", "/v2/send", letter, place=("base64_attachments",), files=text.attachments)
 
 

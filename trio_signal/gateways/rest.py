@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import trio
 
+from .._connections import Answer
 from .._contents import Reaction
 from .._continuity import Cursor
 from .._errors import Certainty, LinkLost, RequestFailed, UnknownAccount, WrongGatewayMode
@@ -19,7 +20,6 @@ from .._websocket import open_websocket
 from . import AttachmentRef, Download, SendResult
 from ._about import CLI_MODE, HUB_MODE, About
 from ._calls import Call
-from ._clients import Answer
 from ._download import open_download
 from ._http_gateway import HttpGateway
 from ._operation_answers import certain_if_only_read, is_success, number_of, parse_call, read_call_answer
