@@ -324,7 +324,9 @@ def _wake(message: OutgoingMessage) -> None:
 
 def begin_writing(message: OutgoingMessage) -> bool:
     """Move from HELD to WRITING, unless the message has expired or was withdrawn."""
-    if is_decided(message):
+    if message.deadline != math.inf:
+        expire(message)
+    if message._outcome is not None:
         return False
     message._phase = _WRITING
     return True
