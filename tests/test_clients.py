@@ -428,59 +428,6 @@ async def test_a_known_head_changes_no_limit_and_no_answer_to_head(nursery: trio
     assert server.open == 0
 
 
-@pytest.mark.contract("O5")
-async def test_nothing_is_sent_over_a_connection_that_became_an_old_one_while_it_was_listened_to(
-    nursery: trio.Nursery,
-) -> None:
-    """As when the link is lost at that moment: what was made before it may lead nowhere."""
-    server = Server(nursery, OK, OK)
-
-    class Renewing(WatchedStream):
-        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-            if max_bytes == 1:
-                await connections.renew()
-            return await super().receive_some(max_bytes)
-
-    async def dial() -> trio.abc.Stream:
-        return Renewing(await server.dial())
-
-    connections = Connections(dial)
-    for _ in range(2):
-        assert (await connections.exchange(ASK, max_answer=10)).body == b"ok"
-    assert (server.dialled, server.open) == (2, 1)
-    await connections.aclose()
-
-
-@pytest.mark.contract("O5")
-async def test_nothing_is_sent_over_an_old_connection_while_the_others_are_closed(
-    nursery: trio.Nursery,
-) -> None:
-    server = Server(nursery, *[OK] * 4)
-    closing = trio.Event()
-
-    class Slow(WatchedStream):
-        async def aclose(self) -> None:
-            closing.set()
-            await super().aclose()
-
-    async def dial() -> trio.abc.Stream:
-        return Slow(await server.dial())
-
-    async def ask() -> None:
-        await connections.exchange(ASK, max_answer=10)
-
-    connections = Connections(dial, most_idle=2)
-    async with trio.open_nursery() as both:
-        both.start_soon(ask)
-        both.start_soon(ask)
-    async with trio.open_nursery() as both:
-        both.start_soon(connections.renew)
-        await closing.wait()
-        await ask()
-    assert (server.dialled, server.open) == (3, 1)
-    await connections.aclose()
-
-
 async def test_a_cancelled_step_loses_no_piece(nursery: trio.Nursery) -> None:
     async with open_response(Server(nursery).dial, ASK, lambda _: None) as response:
         for _ in range(3):

@@ -258,16 +258,23 @@ def test_it_holds_no_more_than_one_message() -> None:
     splitter = FrameSplitter(LIMIT)
     nothing = server_frame(b"", Opcode.CONTINUATION, final=False) * 100
     usual = server_frame(b"x" * 500) * 100
-    tracemalloc.start()
-    try:
-        for _ in range(10):
-            splitter.feed(usual)
-        splitter.feed(server_frame(b"", final=False))
-        for _ in range(50):
-            splitter.feed(nothing)
-            splitter.take_control()
-        held, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert held < 10_000
-    assert splitter.feed(server_frame(b"end", Opcode.CONTINUATION)) == [b"end"]
+
+    def feed() -> int:
+        """Return how many bytes stay."""
+        tracemalloc.start()
+        try:
+            for _ in range(10):
+                splitter.feed(usual)
+            splitter.feed(server_frame(b"", final=False))
+            for _ in range(50):
+                splitter.feed(nothing)
+                splitter.take_control()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert splitter.feed(server_frame(b"end", Opcode.CONTINUATION)) == [b"end"]
+        return held
+
+    # The first time whoever measures the coverage keeps something as well.
+    feed()
+    assert feed() < 10_000

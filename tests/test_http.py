@@ -22,7 +22,6 @@ from trio_signal import AnswerError, Certainty, CertificateError, LinkLost
 from trio_signal._connections import Connections
 from trio_signal._dial import open_stream, parse_url
 from trio_signal._http import Request, Unanswered
-from trio_signal._http_answers import retry_after
 from trio_signal.gateways._calls import Call
 from trio_signal.gateways._clients import RequestWriter, certainty_of, nothing_has_left
 from trio_signal.testing import (
@@ -309,7 +308,7 @@ async def test_bytes_that_come_while_idle_are_not_the_next_answer(nursery: trio.
 
 async def wait_readable(transport: Connections) -> None:
     """Wait until something, if only the end, has come on the idle connection."""
-    stream = transport._idle[-1].stream
+    stream = transport._idle[-1]._stream
     assert isinstance(stream, trio.SocketStream)
     with trio.fail_after(5):
         await trio.lowlevel.wait_readable(stream.socket.fileno())
@@ -647,28 +646,6 @@ def test_which_errors_prove_that_nothing_has_left(library: ModuleType) -> None:
 def test_errors_of_anybody_else_prove_nothing() -> None:
     assert not nothing_has_left(OSError())
     assert not nothing_has_left(LinkLost("x"))
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0.0),
-        ("120", 120.0),
-        (" 7 ", 7.0),
-        ("999999999", 999_999_999.0),
-        ("", None),
-        ("-1", None),
-        ("1.5", None),
-        ("soon", None),
-        ("٣", None),
-        ("1" * 400, None),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
-    ],
-)
-@pytest.mark.contract("B3")
-def test_retry_after_in_seconds_is_read(value: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": value}) == seconds
-    assert retry_after({}) is None
 
 
 # --- cancellation ---

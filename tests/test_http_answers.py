@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trio_signal._http_answers import MAX_HEAD, AnswerReader, BadAnswer, Headers
+from trio_signal._http_answers import MAX_HEAD, AnswerReader, BadAnswer, Headers, retry_after
 
 OK: Final = b"HTTP/1.1 200 OK\r\n"
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -302,6 +302,41 @@ def test_nothing_is_left_to_the_garbage_collector() -> None:
 # --- headers ---
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("999999999", 999_999_999.0),
+        ("1000000000", None),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("٣", None),
+        ("1" * 400, None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+    ],
+)
+@pytest.mark.contract("B3")
+def test_retry_after_in_seconds_is_read(value: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": value}) == seconds
+    assert retry_after({}) is None
+
+
+@pytest.mark.contract("B3")
+@pytest.mark.parametrize(
+    ("status", "wait"), [(200, None), (201, None), (299, None), (300, 7.0), (429, 7.0), (503, 7.0)]
+)
+def test_who_has_not_done_it_may_say_when_to_come_back(status: int, wait: float | None) -> None:
+    reader = AnswerReader()
+    reader.feed(b"HTTP/1.1 %d X\r\nRETRY-after: 7 \r\nContent-Length: 0\r\n\r\n" % status)
+    assert reader.wait == wait
+    assert reader.known_head is not None
+    assert reader.known_head.wait == wait
+
+
 def test_headers_are_found_in_any_spelling() -> None:
     headers = Headers([(b"X-One", b"a"), (b"x-one", b"b "), (b"Retry-After", b"\xe9")])
     assert headers["X-ONE"] == "a, b"
@@ -330,7 +365,7 @@ def read_known(first: bytes, second: bytes, *, to_head: bool = False) -> bytes |
     known = reader.known_head
     if known is None:
         return None
-    assert (known.status, known.raw) == (reader.status, reader.raw)
+    assert (known.status, known.raw, known.wait) == (reader.status, reader.raw, reader.wait)
     return known.body_in(second)
 
 

@@ -291,6 +291,23 @@ async def test_a_body_that_is_given_up_is_closed(autojump_clock: MockClock, nurs
         assert closed == [True]
 
 
+@pytest.mark.parametrize("error", [trio.BrokenResourceError("x"), trio.ClosedResourceError("x")])
+async def test_what_a_body_raises_is_its_own(
+    autojump_clock: MockClock, nursery: trio.Nursery, error: Exception
+) -> None:
+    """Not that of the connection, to which nothing has happened."""
+    server = Server(nursery)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise error
+
+    async with client_on(server.dial) as client:
+        with trio.fail_after(100), pytest.raises(type(error)) as caught:
+            await client.post("/x", content=pieces())
+        assert caught.value is error
+
+
 # --- under a client of ours ---
 
 

@@ -213,7 +213,9 @@ async def test_a_retried_message_holds_back_its_own_conversation_only(
     answer = error(503, retry_after=30) if trouble == "503" else daemon_down()
     async with open_gateway() as gateway, connected(gateway, rate_limit=None, max_in_flight=2) as signal:
         gateway.script_send(answer)
-        messages = await write(signal, "a0", "a1", "b0", "c0", "b1")
+        messages = await write(signal, "a0")
+        await gateway.wait_received(1)
+        messages += await write(signal, "a1", "b0", "c0", "b1")
         start = trio.current_time()
         await messages[-1].wait()
         assert trio.current_time() == start
@@ -232,7 +234,9 @@ async def test_at_least_once_keeps_a_doubtful_message_before_its_conversation_on
         connected(gateway, rate_limit=None, max_in_flight=2, delivery="at_least_once") as signal,
     ):
         gateway.script_send(lost())
-        messages = await write(signal, "a0", "a1", "b0", "b1")
+        messages = await write(signal, "a0")
+        await gateway.wait_received(1)
+        messages += await write(signal, "a1", "b0", "b1")
         await messages[3].wait()
         assert messages[1].outcome is None
         await wait_done(messages)

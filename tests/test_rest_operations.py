@@ -672,6 +672,7 @@ async def test_what_the_gateway_answers_by_itself_waits_for_nobody(
         typed = await in_background(nursery, lambda: route.operate(SendTyping(PEER), account=None, limit=60))
         assert await route.call(what, None, account=None, limit=5) == {}
         assert not typed.is_set()
+        await typed.wait()
 
 
 @pytest.mark.contract("O7")

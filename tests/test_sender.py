@@ -3,6 +3,7 @@
 import base64
 import itertools
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -566,13 +567,14 @@ async def test_several_sends_ask_once_whether_a_gateway_is_there(autojump_clock:
 
 
 @pytest.mark.contract("O5", "A1")
-@pytest.mark.parametrize("answer", [lost(), hang()])
+@pytest.mark.parametrize("answer", [lost(), hang(), error(504)])
+@pytest.mark.parametrize("patience", [3, math.inf])
 async def test_an_operation_whose_answer_was_lost_leaves_the_next_message_in_no_doubt(
-    autojump_clock: MockClock, answer: SendAnswer
+    autojump_clock: MockClock, answer: SendAnswer, patience: float
 ) -> None:
     async with open_gateway() as gateway, connected(gateway) as signal:
         gateway.script(f"GET /v1/groups/{gateway.account}", answer)
-        with pytest.raises(RequestFailed):
+        with trio.move_on_after(patience), pytest.raises(RequestFailed):
             await signal.list_groups(timeout=5)
         gateway.hang_up(on="http")
         await (await signal.send_message(PEER, "one")).wait()

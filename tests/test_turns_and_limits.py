@@ -85,7 +85,8 @@ async def test_looking_for_the_account_is_a_request_like_any_other(autojump_cloc
             await gateway.wait_requests(2)
             assert await signal.list_groups() == ()
             asked = [request.path for request in gateway.requests]
-            assert asked[:3] == ["/v1/about", "/v1/accounts", "/v1/groups/+15550001"]
+            assert asked[:2] == ["/v1/about", "/v1/accounts"]
+            assert "/v1/groups/+15550001" in asked[2:]
             assert trio.current_time() >= 3
 
 

@@ -4,6 +4,7 @@ A sender that must know what became of its request, and may not lose a connectio
 little: write, read one answer, keep the connection or throw it away after any trouble.
 """
 
+import logging
 import os
 import select
 import sys
@@ -28,10 +29,18 @@ from ._http import (
 )
 from ._http_answers import AnswerReader, KnownHead
 
+_logger: Final = logging.getLogger("trio_signal.gateway")
+
 #: An idle connection older than this is not reused, in seconds: signal-cli's daemon closes its own after 30
 #: (measured on 0.13.19), proxies theirs after 60 to 180, and a request that crosses such an end on its way is
 #: lost and ends as "unknown".
 _KEEP_IDLE: Final = 20.0
+
+#: For how long a stream may resist being closed, in seconds; Trio's own take no time.
+_CLOSING: Final = 1.0
+
+#: A stream whose receiving begins with turns of others gets so many of them to say what has come.
+_TURNS: Final = 4
 
 #: Whether a socket's descriptor is one of a file's too.
 _IS_FILE: Final = sys.platform != "win32"
@@ -43,8 +52,8 @@ class Answer(msgspec.Struct, frozen=True):
     Attributes:
         status: the HTTP status.
         body: its body, whole.
-        wait: for how long nobody is to ask again, in seconds, if it says so.
-        raw_headers: names and values as they came.
+        wait: for how long nobody is to ask again, in seconds, if it says so and did not go well.
+        raw_headers: names and values as they came; none from an HTTP client of the caller's.
     """
 
     status: int
@@ -92,18 +101,17 @@ class Connections:
             connection = idle.pop()
         else:
             connection = await self._connection(dial_limit)
-        generation, is_kept = self._generation, False
+        is_kept = False
         try:
             # It may have been closed while a connection was made.
             if self._is_closed:
                 raise _closed()
             answer = await connection.exchange(request, max_answer)
-            is_kept = connection.may_go_on and generation == self._generation and len(idle) < self._most_idle
-        except trio.ClosedResourceError as error:
-            raise broken() from error
+            is_young = connection.generation == self._generation
+            is_kept = connection.may_go_on and is_young and len(idle) < self._most_idle
         finally:
             if not is_kept:
-                await trio.aclose_forcefully(connection.stream)
+                await connection.discard()  # noqa: ASYNC102  (it shields itself, for a bounded time)
         if is_kept:
             connection.idle_since = connection.clock()
             idle.append(connection)
@@ -112,11 +120,11 @@ class Connections:
     async def renew(self) -> None:
         """Reuse no connection made before now; a request under way goes on. A checkpoint."""
         self._generation += 1
-        # All at once: closing one takes a moment in which another could be taken.
+        # All at once: closing one gives others a turn, in which they could take the next.
         old = [*self._idle]
         self._idle.clear()
         for connection in old:
-            await trio.aclose_forcefully(connection.stream)
+            await connection.discard()
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
@@ -127,23 +135,29 @@ class Connections:
     async def _connection(self, limit: float) -> "_Connection":
         """Return one that may be used, closing what may not. A checkpoint, unless one is there at once."""
         while self._idle and self._idle[0].is_old():  # noqa: ASYNC913  (dialling is a checkpoint)
-            await trio.aclose_forcefully(self._idle.pop(0).stream)
+            await self._idle.pop(0).discard()
         while self._idle:  # noqa: ASYNC913  (and so is what is done with a connection)
-            connection, generation = self._idle.pop(), self._generation
-            may_be_used = False
+            connection, may_be_used = self._idle.pop(), False
             try:
-                # While we listened it may have become one that is not to be used again.
-                may_be_used = await connection.is_silent() and generation == self._generation
+                # While we listened it may have become an old one.
+                may_be_used = await connection.is_silent() and connection.generation == self._generation
             finally:
                 if not may_be_used:
-                    await trio.aclose_forcefully(connection.stream)
+                    await connection.discard()  # noqa: ASYNC102  (as above)
             if may_be_used:
                 return connection  # noqa: ASYNC910
-        return _Connection(await dial_within(self._dial, limit))
+        generation = self._generation
+        return _Connection(await dial_within(self._dial, limit), generation)
 
 
 def _closed() -> LinkLost:
     return LinkLost("the client has been closed")
+
+
+async def _cancel_soon(scope: trio.CancelScope) -> None:  # noqa: ASYNC910  (there are some turns)
+    for _ in range(_TURNS):
+        await trio.lowlevel.checkpoint()
+    scope.cancel(reason="nothing has come")
 
 
 class _Connection:
@@ -153,23 +167,38 @@ class _Connection:
     takes at once is written at once, and what comes is waited for before it is looked for. Any other stream
     (TLS, in memory) is used as it is.
 
-    Attributes:
+    Args:
         stream: what it goes over.
+        generation: when it was begun to be made, as :class:`Connections` counts.
+
+    Attributes:
+        generation: that.
         clock: tells the time. Each request asks for it, and trio.current_time() is three more calls.
         idle_since: when its last exchange ended.
         may_go_on: whether there may be another one.
     """
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream: Final = stream
+    def __init__(self, stream: trio.abc.Stream, generation: int) -> None:
+        self.generation: Final = generation
         self.clock: Final = trio.lowlevel.current_clock().current_time
         self.idle_since = self.clock()
         self.may_go_on = False
+        self._stream: Final = stream
         self._known: KnownHead | None = None
         self._socket: Final = stream.socket if isinstance(stream, trio.SocketStream) and _IS_FILE else None
         if self._socket is not None:
+            self._descriptor: Final = self._socket.fileno()
             self._ear: Final = select.poll()
-            self._ear.register(self._socket.fileno(), select.POLLIN)
+            self._ear.register(self._descriptor, select.POLLIN)
+
+    async def discard(self) -> None:  # noqa: ASYNC910  (closing is a turn, unless the stream fails first)
+        """Close it at once. It gives others a turn, but nothing ends it: an answer may have come before."""
+        with trio.move_on_after(_CLOSING, shield=True):  # noqa: ASYNC912  (as said)
+            try:
+                await trio.aclose_forcefully(self._stream)
+            # A stream of the caller's, from connect=, has errors of its own, which concern nothing any more.
+            except Exception as error:  # noqa: BLE001
+                _logger.debug("closing a connection failed with %s", type(error).__name__)
 
     def is_old(self) -> bool:
         """Say whether it has been idle for too long."""
@@ -186,42 +215,44 @@ class _Connection:
         """
         if self._socket is not None:
             return not self._ear.poll(0)  # noqa: ASYNC910  (as said)
-        transport: object = self.stream
+        transport: object = self._stream
         if isinstance(transport, trio.SSLStream):
             transport = cast("trio.SSLStream[trio.abc.Stream]", transport).transport_stream
         if isinstance(transport, trio.SocketStream) and transport.socket.is_readable():
             return False  # noqa: ASYNC910  (as said)
-        with trio.CancelScope() as wait:  # noqa: ASYNC912  (reading is one)
-            # From the first moment that it has to wait: a scope that is over when it begins reads nothing.
-            wait.deadline = trio.current_time()
+        is_silent = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_soon, nursery.cancel_scope)
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.stream.receive_some(1)
-        return wait.cancelled_caught  # noqa: ASYNC910  (as said)
+                await self._stream.receive_some(1)
+            is_silent = False
+            nursery.cancel_scope.cancel(reason="something has come")
+        return is_silent
 
     async def exchange(self, request: Request, max_answer: int) -> Answer:
         """Send a request and read the whole answer. A checkpoint.
 
         Raises:
-            trio.ClosedResourceError: the stream was closed meanwhile.
+            LinkLost: the stream had been closed.
             Unanswered: the request may have arrived.
             AnswerError: so it has, and the answer is over ``max_answer``.
         """
         self.may_go_on = False
         rest = self._write(request)
-        is_taken = rest is None or await send_request(self.stream, rest)
+        is_taken = rest is None or await send_request(self._stream, rest)
         reader: AnswerReader | None = None
         size, pieces = 0, list[bytes]()
         while reader is None or not reader.is_whole:
             if self._socket is None:
-                data = await receive(self.stream)
+                data = await receive(self._stream)
             else:
-                await trio.lowlevel.wait_readable(self._socket)
                 try:
+                    await trio.lowlevel.wait_readable(self._socket)
                     data = os.read(self._socket.fileno(), PIECE)
                 except BlockingIOError:
                     # It was readable for nothing, as sockets may be.
                     continue
-                except OSError as error:
+                except (trio.ClosedResourceError, OSError) as error:
                     raise broken() from error
             if reader is None:
                 # Nearly every answer to a send comes at once, with the head of the one before.
@@ -229,7 +260,7 @@ class _Connection:
                 body = None if known is None else known.body_in(data)
                 if known is not None and body is not None and len(body) <= max_answer:
                     self.may_go_on = is_taken
-                    return Answer(known.status, body, known.wait, known.raw)
+                    return Answer(known.status, body, known.wait, known.raw)  # noqa: ASYNC910  (it has read)
                 reader = AnswerReader(to_head=request.is_head)
             piece = feed(reader, data)
             check_rest(reader)
@@ -241,15 +272,17 @@ class _Connection:
         self._known = reader.known_head
         self.may_go_on = is_taken and not reader.is_last
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return Answer(reader.status, body, reader.wait, reader.raw)
+        return Answer(reader.status, body, reader.wait, reader.raw)  # noqa: ASYNC910  (as above)
 
     def _write(self, request: Request) -> Request | None:
         """Write what a plain socket takes at once; return what is left."""
         if self._socket is None or not isinstance(request.body, bytes):
             return request
-        data = request.head + request.body
+        descriptor, data = self._socket.fileno(), request.head + request.body
+        if descriptor != self._descriptor:
+            raise LinkLost("the connection was closed by whoever opened it")
         try:
-            written = os.write(self._socket.fileno(), data)
+            written = os.write(descriptor, data)
         except OSError:
             # The stream tells what it was, or waits.
             written = 0

@@ -78,7 +78,7 @@ class Credentials:
             await self.renew()
         else:
             await trio.lowlevel.checkpoint()
-        return self.known or []
+        return [] if self.known is None else self.known
 
     async def renew(self) -> bool:
         """Ask the token callable anew; False if there is none. A checkpoint; cancelling is safe.

@@ -193,8 +193,9 @@ async def _start_tls(
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
             raise bad_certificate(address, error.__cause__) from error.__cause__
         raise LinkLost(f"no TLS with {address}: {error.__cause__ or 'the connection ended'}") from error
-    except (ssl.SSLError, ValueError) as error:
-        raise LinkLost(f"no TLS with {address}: {error}") from error
+    # A stream of the caller's, from connect=, has errors of its own.
+    except Exception as error:
+        raise LinkLost(f"no TLS with {address}: {str(error) or type(error).__name__}") from error
     finally:
         if not done:
             await trio.aclose_forcefully(stream)

@@ -84,32 +84,29 @@ async def send_request(stream: trio.abc.Stream, request: Request) -> bool:
         Misstated: the body is not as long as its head says.
         Unanswered: the stream was closed meanwhile.
     """
+    if isinstance(request.body, bytes):
+        return await _send_all(stream, request.head + request.body)
+    head, length, sent = request.head, request.length, 0
+    async for piece in request.body:
+        sent += len(piece)
+        if length is not None and sent > length:
+            break
+        if not await _send_all(stream, head + piece):
+            return False
+        head = b""
+    if length is not None and sent != length:
+        raise Misstated("the request's body is not as long as was said")
+    return not head or await _send_all(stream, head)
+
+
+async def _send_all(stream: trio.abc.Stream, data: bytes) -> bool:
     try:
-        if isinstance(request.body, bytes):
-            await stream.send_all(request.head + request.body)
-        else:
-            await _send_pieces(stream, request.head, request.body, request.length)
+        await stream.send_all(data)
     except trio.BrokenResourceError:
         return False  # noqa: ASYNC910  (it has tried to send)
     except trio.ClosedResourceError as error:
         raise broken() from error
     return True  # noqa: ASYNC910  (so it has)
-
-
-async def _send_pieces(
-    stream: trio.abc.Stream, head: bytes, pieces: AsyncIterator[bytes], length: int | None
-) -> None:
-    sent = 0
-    async for piece in pieces:
-        sent += len(piece)
-        if length is not None and sent > length:
-            break
-        await stream.send_all(head + piece)
-        head = b""
-    if length is not None and sent != length:
-        raise Misstated("the request's body is not as long as was said")
-    if head:
-        await stream.send_all(head)
 
 
 async def receive(stream: trio.abc.Stream) -> bytes:

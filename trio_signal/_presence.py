@@ -56,7 +56,7 @@ class Presence:
     async def make_sure(self) -> None:
         """Ask, unless another task has asked meanwhile. A checkpoint; cancelling is safe.
 
-        Afterwards nothing is in doubt, or it is not to be asked before :attr:`ask_at`.
+        Afterwards nothing is in doubt that was, or it is not to be asked before :attr:`ask_at`.
         """
         async with self._asking:
             lost = self._gateway.lost_answers
@@ -65,10 +65,12 @@ class Presence:
             try:
                 await self._gateway.ask_health()
             except LinkLost as error:
-                self._note_silence(error)
+                # Unless it has shown meanwhile that it is there.
+                if self._outlived < lost:
+                    self._note_silence(error)
             else:
                 # What was lost since then is in doubt.
-                self._trust(lost)
+                self._trust(max(self._outlived, lost))
 
     def _note_silence(self, error: LinkLost) -> None:
         self._questions += 1

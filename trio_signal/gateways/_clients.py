@@ -185,7 +185,8 @@ class ForeignClient:
                     raise AnswerError(
                         f"the gateway's answer is over {max_answer} bytes", status=response.status_code
                     )
-        return Answer(response.status_code, bytes(body), retry_after(response.headers))
+        status = response.status_code
+        return Answer(status, bytes(body), None if 200 <= status < 300 else retry_after(response.headers))
 
     async def renew(self) -> None:
         """See :meth:`Client.renew`. Its connections are the caller's."""

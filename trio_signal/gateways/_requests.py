@@ -303,19 +303,22 @@ class Requests:
         Raises:
             RequestFailed: there was none within ``limit`` seconds.
         """
-        handled, headers = sys.exception(), None
+        handled, headers, is_over = sys.exception(), None, False
         if self._is_closed:
             raise RequestFailed(LinkLost("the client has been closed"), Certainty.NOT_SENT)
-        with trio.move_on_after(limit):
-            try:
+        try:
+            with trio.move_on_after(limit):
                 headers = await self.credentials.headers()
-                return await self._client.request(call, headers, limit=limit, max_answer=_MAX_RESULT)
-            except Exception as error:
-                certainty = certainty_of(error)
-                self.lost_answers += certainty is Certainty.UNKNOWN
-                raise RequestFailed(self._told(error, handled), certainty) from error
+                answer = await self._client.request(call, headers, limit=limit, max_answer=_MAX_RESULT)
+                is_over = answer.status not in _LOST
+                return answer
+        except Exception as error:
+            certainty = certainty_of(error)
+            is_over = certainty is Certainty.NOT_SENT
+            raise RequestFailed(self._told(error, handled), certainty) from error
+        finally:
+            self.lost_answers += headers is not None and not is_over
         certainty = Certainty.NOT_SENT if headers is None else Certainty.UNKNOWN
-        self.lost_answers += certainty is Certainty.UNKNOWN
         raise RequestFailed(LinkLost(f"the gateway did not answer within {limit:g} s"), certainty)
 
     @asynccontextmanager
