@@ -277,8 +277,7 @@ async def serving(port: list[int]) -> AsyncGenerator[list[bytes]]:
             partial(trio.serve_tcp, serve, 0, host="127.0.0.1")
         )
         port.append(listeners[0].socket.getsockname()[1])
-        with trio.fail_after(20):
-            yield came
+        yield came
         nursery.cancel_scope.cancel()
 
 

@@ -1,5 +1,6 @@
 """The splitter of WebSocket frames: against wsproto, at every cut, and against what no server may send."""
 
+import itertools
 import random
 import time
 import tracemalloc
@@ -235,6 +236,25 @@ def test_characters_that_only_together_are_utf8_are_none() -> None:
     first, last = "ü".encode()
     ours = whole(server_frame(b"a" * 130 + bytes([first])), server_frame(bytes([last]) + b"b" * 130))
     assert (ours.messages, ours.code) == ([], 1007)
+
+
+def test_text_behind_other_text_is_looked_at_whatever_follows() -> None:
+    bad, long = server_frame(b"\xff"), "ü" * 100_000
+    good = [server_frame("gut, grün".encode()), fragmented("grün".encode(), 3), PING]
+    for others in itertools.permutations(good):
+        for place in range(4):
+            ours = whole(*others[:place], bad, *others[place:])
+            assert (ours.code, len(ours.messages)) == (1007, sum(each != PING for each in others[:place]))
+    # What is long is looked at in pieces, and its last character must be whole too.
+    assert whole(server_frame(long.encode())).messages == [long.encode()]
+    assert whole(server_frame(long.encode()[:-1])).code == 1007
+
+
+def test_a_control_frame_may_be_so_long_and_no_longer() -> None:
+    longest = server_frame(b"x" * 125, Opcode.PING)
+    ours = whole(longest, server_frame(b"good"))
+    assert (ours.messages, ours.control, ours.code) == ([b"good"], longest, None)
+    assert whole(server_frame(b"x" * 126, Opcode.PING)).code == 1002
 
 
 # --- bounds ---

@@ -78,6 +78,10 @@ GOOD: Final = {
     "trailers": (CHUNKED + b"2\r\nok\r\n0\r\nX: y\r\n\r\n", Read(200, b"ok", goes_on=True)),
     "204": (b"HTTP/1.1 204 No Content\r\n\r\n", Read(204, b"", goes_on=True)),
     "304": (b"HTTP/1.1 304 Same\r\nContent-Length: 9\r\n\r\n", Read(304, b"", goes_on=True)),
+    "hints of any kind": (
+        b"HTTP/1.1 100 Go on\r\n\r\nHTTP/1.1 199 X\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok",
+        Read(200, b"ok", goes_on=True),
+    ),
     "no words": (b"HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n", Read(500, b"", goes_on=True)),
     "an early hint": (
         b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 1\r\n\r\nx",
@@ -217,6 +221,16 @@ def test_what_is_no_answer_is_refused_however_it_is_cut(name: str) -> None:
         problem = read(pieces)
         assert isinstance(problem, str)
         assert not any(word in problem for word in ("ok", "mail", "X:", "half"))
+
+
+@pytest.mark.threat("T2")
+@pytest.mark.parametrize(
+    "start",
+    [b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", b"HTTP/1.1 200 OK\r\nX: y\n\r\n", b"HTTP/1.1 099 X\r\n\r\n"],
+)
+def test_what_will_never_be_an_answer_is_refused_at_once(start: bytes) -> None:
+    """Not only when the connection ends, which may be never."""
+    assert isinstance(read([start], ends=False), str)
 
 
 @pytest.mark.parametrize("name", [name for name in BAD if not name.startswith(("half", "nothing", "only"))])
