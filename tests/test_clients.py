@@ -627,17 +627,18 @@ def test_the_cause_behind_another_clients_error_is_told() -> None:
     assert cause_of(plain, ADDRESS) is plain
 
 
-async def test_another_client_gets_all_that_belongs_to_a_request() -> None:
+@pytest.mark.parametrize(("status", "wait"), [(503, 5.0), (300, 5.0), (200, None), (299, None)])
+async def test_another_client_gets_all_that_belongs_to_a_request(status: int, wait: float | None) -> None:
     asked: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        return httpx.Response(503, headers={"Retry-After": "5"}, stream=httpx.ByteStream(b"no"))
+        return httpx.Response(status, headers={"Retry-After": "5"}, stream=httpx.ByteStream(b"no"))
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
         client = ForeignClient(http, ADDRESS)
         answer = await client.request(json_call("POST", "/x?y=z", [1]), KEY, limit=10, max_answer=100)
-        assert (answer.status, answer.wait, answer.body) == (503, 5.0, b"no")
+        assert (answer.status, answer.wait, answer.body) == (status, wait, b"no")
         await client.renew()
         await client.aclose()
         assert not http.is_closed, "it belongs to the caller"

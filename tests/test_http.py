@@ -308,7 +308,7 @@ async def test_bytes_that_come_while_idle_are_not_the_next_answer(nursery: trio.
 
 async def wait_readable(transport: Connections) -> None:
     """Wait until something, if only the end, has come on the idle connection."""
-    stream = transport._idle[-1]._stream
+    stream = transport._idle[-1].stream
     assert isinstance(stream, trio.SocketStream)
     with trio.fail_after(5):
         await trio.lowlevel.wait_readable(stream.socket.fileno())

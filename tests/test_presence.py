@@ -34,15 +34,16 @@ def presence_at(gateway: Asked) -> Presence:
 
 @pytest.mark.contract("O5", "O10")
 @pytest.mark.parametrize("answer", [None, LinkLost("x", retry_after=200.0)])
+@pytest.mark.parametrize("more", [0, 1])
 async def test_a_sign_while_it_is_asked_counts_whatever_the_answer_is(
-    autojump_clock: MockClock, answer: LinkLost | None
+    autojump_clock: MockClock, answer: LinkLost | None, more: int
 ) -> None:
     gateway = Asked(answer)
     presence = presence_at(gateway)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(presence.make_sure)
         await trio.sleep(1)
-        gateway.lost_answers += 1
+        gateway.lost_answers += more
         presence.note_sign()
     assert (presence.is_in_doubt, presence.ask_at) == (False, -math.inf)
     await presence.make_sure()

@@ -4,7 +4,6 @@ A sender that must know what became of its request, and may not lose a connectio
 little: write, read one answer, keep the connection or throw it away after any trouble.
 """
 
-import logging
 import os
 import select
 import sys
@@ -14,6 +13,7 @@ from typing import Final, cast
 import msgspec
 import trio
 
+from ._closing import close_at_once
 from ._errors import AnswerError, LinkLost
 from ._http import (
     DIAL_LIMIT,
@@ -29,17 +29,13 @@ from ._http import (
 )
 from ._http_answers import AnswerReader, KnownHead
 
-_logger: Final = logging.getLogger("trio_signal.gateway")
-
 #: An idle connection older than this is not reused, in seconds: signal-cli's daemon closes its own after 30
 #: (measured on 0.13.19), proxies theirs after 60 to 180, and a request that crosses such an end on its way is
 #: lost and ends as "unknown".
 _KEEP_IDLE: Final = 20.0
 
-#: For how long a stream may resist being closed, in seconds; Trio's own take no time.
-_CLOSING: Final = 1.0
-
-#: A stream whose receiving begins with turns of others gets so many of them to say what has come.
+#: So many turns of the scheduler a stream gets to say that something has come, where nothing shows it.
+#: One in memory takes up to three; one that takes more, as with TLS in TLS over it, is taken for silent.
 _TURNS: Final = 4
 
 #: Whether a socket's descriptor is one of a file's too.
@@ -111,7 +107,7 @@ class Connections:
             is_kept = connection.may_go_on and is_young and len(idle) < self._most_idle
         finally:
             if not is_kept:
-                await connection.discard()  # noqa: ASYNC102  (it shields itself, for a bounded time)
+                await close_at_once(connection.stream)  # noqa: ASYNC102  (it shields itself)
         if is_kept:
             connection.idle_since = connection.clock()
             idle.append(connection)
@@ -120,11 +116,12 @@ class Connections:
     async def renew(self) -> None:
         """Reuse no connection made before now; a request under way goes on. A checkpoint."""
         self._generation += 1
-        # All at once: closing one gives others a turn, in which they could take the next.
+        # None is left for those who get a turn meanwhile.
         old = [*self._idle]
         self._idle.clear()
-        for connection in old:
-            await connection.discard()
+        async with trio.open_nursery() as nursery:
+            for connection in old:
+                nursery.start_soon(close_at_once, connection.stream)
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
@@ -135,7 +132,7 @@ class Connections:
     async def _connection(self, limit: float) -> "_Connection":
         """Return one that may be used, closing what may not. A checkpoint, unless one is there at once."""
         while self._idle and self._idle[0].is_old():  # noqa: ASYNC913  (dialling is a checkpoint)
-            await self._idle.pop(0).discard()
+            await close_at_once(self._idle.pop(0).stream)
         while self._idle:  # noqa: ASYNC913  (and so is what is done with a connection)
             connection, may_be_used = self._idle.pop(), False
             try:
@@ -143,7 +140,7 @@ class Connections:
                 may_be_used = await connection.is_silent() and connection.generation == self._generation
             finally:
                 if not may_be_used:
-                    await connection.discard()  # noqa: ASYNC102  (as above)
+                    await close_at_once(connection.stream)  # noqa: ASYNC102  (as above)
             if may_be_used:
                 return connection  # noqa: ASYNC910
         generation = self._generation
@@ -152,6 +149,10 @@ class Connections:
 
 def _closed() -> LinkLost:
     return LinkLost("the client has been closed")
+
+
+def _closed_by_owner() -> LinkLost:
+    return LinkLost("the connection was closed by whoever opened it")
 
 
 async def _cancel_soon(scope: trio.CancelScope) -> None:  # noqa: ASYNC910  (there are some turns)
@@ -172,33 +173,30 @@ class _Connection:
         generation: when it was begun to be made, as :class:`Connections` counts.
 
     Attributes:
-        generation: that.
+        stream: that.
+        generation: that too.
         clock: tells the time. Each request asks for it, and trio.current_time() is three more calls.
         idle_since: when its last exchange ended.
         may_go_on: whether there may be another one.
+
+    Raises:
+        LinkLost: the stream was closed already.
     """
 
     def __init__(self, stream: trio.abc.Stream, generation: int) -> None:
+        self.stream: Final = stream
         self.generation: Final = generation
         self.clock: Final = trio.lowlevel.current_clock().current_time
         self.idle_since = self.clock()
         self.may_go_on = False
-        self._stream: Final = stream
         self._known: KnownHead | None = None
         self._socket: Final = stream.socket if isinstance(stream, trio.SocketStream) and _IS_FILE else None
         if self._socket is not None:
             self._descriptor: Final = self._socket.fileno()
+            if self._descriptor < 0:
+                raise _closed_by_owner()
             self._ear: Final = select.poll()
             self._ear.register(self._descriptor, select.POLLIN)
-
-    async def discard(self) -> None:  # noqa: ASYNC910  (closing is a turn, unless the stream fails first)
-        """Close it at once. It gives others a turn, but nothing ends it: an answer may have come before."""
-        with trio.move_on_after(_CLOSING, shield=True):  # noqa: ASYNC912  (as said)
-            try:
-                await trio.aclose_forcefully(self._stream)
-            # A stream of the caller's, from connect=, has errors of its own, which concern nothing any more.
-            except Exception as error:  # noqa: BLE001
-                _logger.debug("closing a connection failed with %s", type(error).__name__)
 
     def is_old(self) -> bool:
         """Say whether it has been idle for too long."""
@@ -215,16 +213,24 @@ class _Connection:
         """
         if self._socket is not None:
             return not self._ear.poll(0)  # noqa: ASYNC910  (as said)
-        transport: object = self._stream
+        transport: object = self.stream
         if isinstance(transport, trio.SSLStream):
             transport = cast("trio.SSLStream[trio.abc.Stream]", transport).transport_stream
-        if isinstance(transport, trio.SocketStream) and transport.socket.is_readable():
-            return False  # noqa: ASYNC910  (as said)
+        if isinstance(transport, trio.SocketStream):
+            if transport.socket.is_readable():
+                return False  # noqa: ASYNC910  (as said)
+            with trio.CancelScope() as wait:  # noqa: ASYNC912  (reading is one)
+                # From the moment that it has to wait: a scope that is over when it begins reads nothing.
+                wait.deadline = trio.current_time()
+                with suppress(Exception):
+                    await self.stream.receive_some(1)
+            return wait.cancelled_caught  # noqa: ASYNC910  (as said)
         is_silent = True
+        # Whatever is wrong with it, a stream of the caller's included, it is of no use any more.
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_soon, nursery.cancel_scope)
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._stream.receive_some(1)
+            with suppress(Exception):
+                await self.stream.receive_some(1)
             is_silent = False
             nursery.cancel_scope.cancel(reason="something has come")
         return is_silent
@@ -233,18 +239,18 @@ class _Connection:
         """Send a request and read the whole answer. A checkpoint.
 
         Raises:
-            LinkLost: the stream had been closed.
+            LinkLost: the socket had been closed.
             Unanswered: the request may have arrived.
             AnswerError: so it has, and the answer is over ``max_answer``.
         """
         self.may_go_on = False
         rest = self._write(request)
-        is_taken = rest is None or await send_request(self._stream, rest)
+        is_taken = rest is None or await send_request(self.stream, rest)
         reader: AnswerReader | None = None
         size, pieces = 0, list[bytes]()
         while reader is None or not reader.is_whole:
             if self._socket is None:
-                data = await receive(self._stream)
+                data = await receive(self.stream)
             else:
                 try:
                     await trio.lowlevel.wait_readable(self._socket)
@@ -252,7 +258,8 @@ class _Connection:
                 except BlockingIOError:
                     # It was readable for nothing, as sockets may be.
                     continue
-                except (trio.ClosedResourceError, OSError) as error:
+                # A ValueError is that of a descriptor which is none any more.
+                except (trio.ClosedResourceError, OSError, ValueError) as error:
                     raise broken() from error
             if reader is None:
                 # Nearly every answer to a send comes at once, with the head of the one before.
@@ -276,11 +283,14 @@ class _Connection:
 
     def _write(self, request: Request) -> Request | None:
         """Write what a plain socket takes at once; return what is left."""
-        if self._socket is None or not isinstance(request.body, bytes):
+        if self._socket is None:
             return request
-        descriptor, data = self._socket.fileno(), request.head + request.body
+        descriptor = self._socket.fileno()
         if descriptor != self._descriptor:
-            raise LinkLost("the connection was closed by whoever opened it")
+            raise _closed_by_owner()
+        if not isinstance(request.body, bytes):
+            return request
+        data = request.head + request.body
         try:
             written = os.write(descriptor, data)
         except OSError:

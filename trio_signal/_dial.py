@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import trio
 
+from ._closing import close_at_once
 from ._errors import CertificateError, ConfigurationError, LinkLost
 
 #: Opens a byte stream to (host, port). Give your own to go through a proxy, or to memory in tests.
@@ -170,7 +171,7 @@ async def knock(address: Address, connect: Connect) -> Knock:
             await trio.lowlevel.checkpoint()
             unheard = isinstance(error, OSError) and _nobody_listens(error)
             return Knock.REFUSED if unheard else Knock.UNKNOWN
-        await trio.aclose_forcefully(stream)
+        await close_at_once(stream)
         return Knock.ACCEPTED
     return Knock.UNKNOWN
 
@@ -198,7 +199,7 @@ async def _start_tls(
         raise LinkLost(f"no TLS with {address}: {str(error) or type(error).__name__}") from error
     finally:
         if not done:
-            await trio.aclose_forcefully(stream)
+            await close_at_once(stream)  # noqa: ASYNC102  (it shields itself)
     return secured
 
 

@@ -10,6 +10,7 @@ from typing import Final, Self
 import msgspec
 import trio
 
+from ._closing import close_at_once
 from ._errors import LinkLost, Reason
 from ._http_answers import AnswerReader, BadAnswer, Headers
 
@@ -221,4 +222,4 @@ async def open_response(
             first = feed(reader, data)
         yield Response(stream, reader, first, on_bytes)
     finally:
-        await trio.aclose_forcefully(stream)
+        await close_at_once(stream)  # noqa: ASYNC102  (it shields itself)

@@ -27,6 +27,7 @@ from typing import Final
 
 import trio
 
+from ._closing import close_at_once
 from ._frames import FrameSplitter, FrameViolation
 
 #: What a peer may send before its handshake answer is whole, in bytes.
@@ -174,7 +175,7 @@ class LinkStream(trio.abc.Stream):
         finally:
             if not whole:
                 self._end()
-                await trio.aclose_forcefully(self._stream)
+                await close_at_once(self._stream)  # noqa: ASYNC102  (it shields itself)
         if self.established and data[0] == _PONG:
             self.last_pong_sent = trio.current_time()
         elif self.established and data[0] == _CLOSE:

@@ -56,7 +56,7 @@ class Presence:
     async def make_sure(self) -> None:
         """Ask, unless another task has asked meanwhile. A checkpoint; cancelling is safe.
 
-        Afterwards nothing is in doubt that was, or it is not to be asked before :attr:`ask_at`.
+        Afterwards what was in doubt is so no longer, or it is not to be asked again before :attr:`ask_at`.
         """
         async with self._asking:
             lost = self._gateway.lost_answers

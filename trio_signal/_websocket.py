@@ -21,6 +21,7 @@ import trio_websocket
 from wsproto import utilities
 from wsproto.frame_protocol import FrameProtocol
 
+from ._closing import close_at_once
 from ._errors import GatewayError, GatewayRefused, LinkLost, Reason, told
 from ._frames import TOO_LARGE
 from ._http_answers import retry_after
@@ -159,7 +160,7 @@ async def open_websocket(
     except ExceptionGroup as group:
         raise _told(group, link) from group
     finally:
-        await trio.aclose_forcefully(stream)
+        await close_at_once(stream)  # noqa: ASYNC102  (it shields itself)
 
 
 async def _shake_hands(

@@ -248,7 +248,9 @@ class Requests:
         try:
             headers = self.credentials.known
             if headers is None:
+                began = trio.current_time()
                 headers = await self._new_headers(FIRST_SHARE * limit)
+                limit -= trio.current_time() - began
             call = write()
             body = call.body
             if type(body) is not bytes and isinstance(body, AsyncGenerator):
@@ -263,7 +265,8 @@ class Requests:
             return SendResult(Failed(error, Certainty.NOT_SENT))
         # Any client of httpx's shape may be given, with errors of its own.
         except Exception as error:  # noqa: BLE001
-            is_over = certainty_of(error) is Certainty.NOT_SENT
+            # Too much of an answer is one.
+            is_over = isinstance(error, AnswerError) or certainty_of(error) is Certainty.NOT_SENT
             await trio.lowlevel.checkpoint()
             return self._failed(error, handled)
         finally:
@@ -306,15 +309,17 @@ class Requests:
         handled, headers, is_over = sys.exception(), None, False
         if self._is_closed:
             raise RequestFailed(LinkLost("the client has been closed"), Certainty.NOT_SENT)
+        deadline = trio.current_time() + limit
         try:
-            with trio.move_on_after(limit):
+            with trio.move_on_at(deadline):
                 headers = await self.credentials.headers()
-                answer = await self._client.request(call, headers, limit=limit, max_answer=_MAX_RESULT)
+                left = deadline - trio.current_time()
+                answer = await self._client.request(call, headers, limit=left, max_answer=_MAX_RESULT)
                 is_over = answer.status not in _LOST
                 return answer
         except Exception as error:
             certainty = certainty_of(error)
-            is_over = certainty is Certainty.NOT_SENT
+            is_over = isinstance(error, AnswerError) or certainty is Certainty.NOT_SENT
             raise RequestFailed(self._told(error, handled), certainty) from error
         finally:
             self.lost_answers += headers is not None and not is_over
