@@ -248,6 +248,7 @@ async def test_bad_lines_are_reported_without_their_content_and_skipped(autojump
     problems = [problem for _, _, problem in told]
     assert "missing required field `text`" in problems[1]
     assert "unknown field `colour`" in problems[2]
+    assert all('write one like {"recipient": ' in problems[number] for number in (0, 1, 2, 5, 6))
     assert "its recipient is no number" in problems[3]
     assert "empty" in problems[4]
     assert "private" not in json.dumps(daemon.events)

@@ -34,6 +34,10 @@ async def read_stdin() -> bytes:
             return await trio.to_thread.run_sync(os.read, _STDIN, _PIECE, abandon_on_cancel=True)
 
 
+#: What to do about a line that is none.
+_WANTED: Final = 'write one like {"recipient": "+15550101", "text": "hello"}, with an "id" if you want'
+
+
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message to send, as a line gives it.
 
@@ -63,7 +67,7 @@ def parse_line(line: bytes) -> Letter:
     try:
         return msgspec.json.decode(line, type=Letter)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadLine(f"it is no message: {error}") from None
+        raise BadLine(f"it is no message: {error}; {_WANTED}") from None
 
 
 class LineSplitter:
