@@ -11,7 +11,7 @@ from ._checks import check_choice, check_count
 from ._deadlines import Deadlines
 from ._errors import BufferFull, ClientClosed, ConfigurationError
 from ._lanes import Lanes
-from ._outcomes import Dropped, DropReason, Failed, Ledger, Outcome, OutgoingStatistics, Sent
+from ._outcomes import DropReason, Failed, Ledger, Outcome, OutgoingStatistics, Sent
 from ._outgoing import (
     OutgoingMessage,
     conversation_of,
@@ -23,7 +23,6 @@ from ._outgoing import (
     is_past_deadline,
     is_waiting,
     leave_to_next,
-    may_enter,
     on_decided,
     on_done,
     was_in_buffer,
@@ -364,7 +363,11 @@ class MessageBuffer:
     def _is_welcome(self, message: OutgoingMessage) -> bool:
         """Say whether there is room for a message at once, and nobody waits for room before it."""
         return (
-            not self._closed and not self._turn.locked() and may_enter(message) and self._can_promise(message)
+            not self._closed
+            and not self._turn.locked()
+            and is_new(message)
+            and not is_past_deadline(message)
+            and self._can_promise(message)
         )
 
     def _can_promise(self, message: OutgoingMessage) -> bool:
@@ -486,10 +489,7 @@ class MessageBuffer:
     def _told(self, message: OutgoingMessage, outcome: Outcome) -> None:
         """Book the outcome of a message, wherever it was."""
         self._ledger.enter(outcome)
-        if isinstance(outcome, Sent):
-            _logger.debug("message %s was sent as %d", message.id, outcome.timestamp)
-        else:
-            _log(message.id, outcome)
+        _log(message.id, outcome)
 
     async def _wait_for_change(self) -> None:
         if self._changed is None:
@@ -506,8 +506,10 @@ def _closed() -> ClientClosed:
     return ClientClosed("the client has been closed and takes no more messages")
 
 
-def _log(message_id: str, outcome: Failed | Dropped) -> None:
-    if isinstance(outcome, Failed):
+def _log(message_id: str, outcome: Outcome) -> None:
+    if isinstance(outcome, Sent):
+        _logger.debug("message %s was sent as %d", message_id, outcome.timestamp)
+    elif isinstance(outcome, Failed):
         _logger.warning("message %s failed (%s): %s", message_id, outcome.certainty, outcome.error)
     else:
         level = logging.INFO if outcome.reason is DropReason.WITHDRAWN else logging.WARNING

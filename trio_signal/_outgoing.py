@@ -173,7 +173,7 @@ class OutgoingMessage:
             SendFailed: it was attempted; ``certainty`` says whether it may have arrived.
             ClientClosed: the client was closed; its store keeps the message, and the next process sends it.
         """
-        if self._is_told or self._phase is _KEPT or (self.deadline != math.inf and is_past_deadline(self)):
+        if self._is_told or self._phase is _KEPT or is_past_deadline(self):
             # Whoever is cancelled here has not seen the outcome.
             await trio.lowlevel.checkpoint()
         while (outcome := self.outcome) is None:
@@ -225,15 +225,6 @@ def is_new(message: OutgoingMessage) -> bool:
     return message._phase is _NEW and message._outcome is None
 
 
-def may_enter(message: OutgoingMessage) -> bool:
-    """Say whether no buffer has had it yet, and its time is not over."""
-    return (
-        message._phase is _NEW
-        and message._outcome is None
-        and (message.deadline == math.inf or not is_past_deadline(message))
-    )
-
-
 def is_decided(message: OutgoingMessage) -> bool:
     """Say whether it has its outcome, told or not, expiring it first if its time has come."""
     if message.deadline != math.inf:
@@ -260,6 +251,7 @@ def enter_buffer(message: OutgoingMessage) -> None:
 
 def is_waiting(message: OutgoingMessage) -> bool:
     """Say whether the message is live in a buffer, expiring it first if its time has come."""
+    # As is_decided(), laid out here and below: each message is asked several times.
     if message.deadline != math.inf:
         expire(message)
     return message._outcome is None and message._phase is _WAITING
