@@ -265,8 +265,7 @@ class Requests:
             return SendResult(Failed(error, Certainty.NOT_SENT))
         # Any client of httpx's shape may be given, with errors of its own.
         except Exception as error:  # noqa: BLE001
-            # Too much of an answer is one.
-            is_over = isinstance(error, AnswerError) or certainty_of(error) is Certainty.NOT_SENT
+            is_over = _loses_nothing(error)
             await trio.lowlevel.checkpoint()
             return self._failed(error, handled)
         finally:
@@ -318,9 +317,8 @@ class Requests:
                 is_over = answer.status not in _LOST
                 return answer
         except Exception as error:
-            certainty = certainty_of(error)
-            is_over = isinstance(error, AnswerError) or certainty is Certainty.NOT_SENT
-            raise RequestFailed(self._told(error, handled), certainty) from error
+            is_over = _loses_nothing(error)
+            raise RequestFailed(self._told(error, handled), certainty_of(error)) from error
         finally:
             self.lost_answers += headers is not None and not is_over
         certainty = Certainty.NOT_SENT if headers is None else Certainty.UNKNOWN
@@ -398,6 +396,11 @@ class Requests:
         """Return what the application is told of an error."""
         cause = cause_of(error, self.address, handled)
         return cause.as_link_lost() if isinstance(cause, Unanswered) else cause
+
+
+def _loses_nothing(error: Exception) -> bool:
+    """Say whether an error lost no answer: none could come, or one did, of which there was too much."""
+    return isinstance(error, AnswerError) or certainty_of(error) is Certainty.NOT_SENT
 
 
 def _decode(answer: Answer | None, form: type[_T]) -> _T | None:
