@@ -16,7 +16,7 @@ from trio_signal import Certainty, LinkLost, RequestFailed
 from trio_signal._connections import Connections
 from trio_signal._credentials import Credentials, Token
 from trio_signal._dial import Knock, knock, parse_url
-from trio_signal._http import Request
+from trio_signal._http import Dial, Request
 from trio_signal._outcomes import Failed, Sent
 from trio_signal.gateways import SendResult
 from trio_signal.gateways._calls import Call, json_call
@@ -25,6 +25,22 @@ from trio_signal.testing import memory_connection
 
 ASK: Final = Request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 LAST: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Unclosable(WatchedStream):
+    """Fails once it is closed."""
+
+    async def aclose(self) -> None:
+        with trio.CancelScope(shield=True):
+            await super().aclose()
+        raise OSError("sesame")
+
+
+def dialling(server: Server, kind: Callable[[trio.abc.Stream], trio.abc.Stream]) -> Dial:
+    async def dial() -> trio.abc.Stream:
+        return kind(await server.dial())
+
+    return dial
 
 
 # --- renewed ---
@@ -43,8 +59,7 @@ async def test_nothing_is_sent_over_a_connection_that_became_an_old_one_while_it
                 await connections.renew()
             return await super().receive_some(max_bytes)
 
-    async def dial() -> trio.abc.Stream:
-        return Renewing(await server.dial())
+    dial = dialling(server, Renewing)
 
     connections = Connections(dial)
     for _ in range(2):
@@ -65,8 +80,7 @@ async def test_nothing_is_sent_over_an_old_connection_while_the_others_are_close
             closing.set()
             await super().aclose()
 
-    async def dial() -> trio.abc.Stream:
-        return Slow(await server.dial())
+    dial = dialling(server, Slow)
 
     async def ask() -> None:
         await connections.exchange(ASK, max_answer=10)
@@ -133,8 +147,7 @@ async def test_streams_that_will_not_be_hurried_are_waited_for_together(
                 await trio.sleep(0.9)
                 await super().aclose()
 
-    async def dial() -> trio.abc.Stream:
-        return Slow(await server.dial())
+    dial = dialling(server, Slow)
 
     connections = Connections(dial, most_idle=4)
     async with trio.open_nursery() as at_once:
@@ -200,8 +213,7 @@ async def test_a_stream_that_fails_between_requests_is_not_used_again(nursery: t
                 raise OSError("of its own")
             return await super().receive_some(max_bytes)
 
-    async def dial() -> trio.abc.Stream:
-        return Failing(await server.dial())
+    dial = dialling(server, Failing)
 
     connections = Connections(dial)
     for _ in range(2):
@@ -226,8 +238,7 @@ async def test_a_stream_that_makes_an_error_of_a_cancellation_does_not_hide_it(
             finally:
                 raise OSError("of its own")
 
-    async def dial() -> trio.abc.Stream:
-        return Failing(await server.dial())
+    dial = dialling(server, Failing)
 
     connections = Connections(dial)
     await connections.exchange(ASK, max_answer=10)
@@ -281,18 +292,12 @@ async def test_whatever_goes_wrong_in_a_tls_handshake_nothing_was_sent(
 ) -> None:
     server = Server(nursery)
 
-    class Failing(WatchedStream):
+    class Failing(Unclosable):
         async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
             await trio.lowlevel.checkpoint()
             raise error
 
-        async def aclose(self) -> None:
-            with trio.CancelScope(shield=True):
-                await super().aclose()
-            raise OSError("at the end too")
-
-    async def dial() -> trio.abc.Stream:
-        return Failing(await server.dial())
+    dial = dialling(server, Failing)
 
     result = await sent(requests_over(dial, "https://x.example"))
     assert isinstance(result.outcome, Failed)
@@ -308,15 +313,7 @@ async def test_a_stream_that_cannot_be_closed_takes_no_answer_with_it(
 ) -> None:
     server = Server(nursery, Answer(LAST, then="end"))
 
-    class Failing(WatchedStream):
-        async def aclose(self) -> None:
-            with trio.CancelScope(shield=True):
-                await super().aclose()
-            raise OSError("sesame")
-
-    async def dial() -> trio.abc.Stream:
-        return Failing(await server.dial())
-
+    dial = dialling(server, Unclosable)
     with caplog.at_level("DEBUG"):
         assert (await sent(requests_over(dial))).outcome == Sent(1)
     assert "closing a stream failed with OSError" in caplog.text
@@ -336,8 +333,7 @@ async def test_nor_does_a_cancellation_while_it_is_closed(
                 await trio.sleep(0.5)
             await super().aclose()
 
-    async def dial() -> trio.abc.Stream:
-        return Slow(await server.dial())
+    dial = dialling(server, Slow)
 
     for _ in range(2):
         results: list[SendResult] = []
@@ -456,14 +452,10 @@ async def test_a_stream_that_is_closed_from_the_start_takes_nothing() -> None:
 async def test_a_knock_raises_nothing_whatever_is_opened(nursery: trio.Nursery) -> None:
     server = Server(nursery)
 
-    class Failing(WatchedStream):
-        async def aclose(self) -> None:
-            with trio.CancelScope(shield=True):
-                await super().aclose()
-            raise OSError("of its own")
+    dial = dialling(server, Unclosable)
 
     async def connect(_: str, __: int) -> trio.abc.Stream:
-        return Failing(await server.dial())
+        return await dial()
 
     assert await knock(parse_url("http://x.example"), connect) is Knock.ACCEPTED
     await wait_all_tasks_blocked()
