@@ -5,13 +5,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from . import report
 from .catalogue import CASES
 from .harness import CaseResult, run_case
 from .peers import PEERS, PeerMissing, bring
+from .wakefulness import processors_awake
 
 #: Where the results of each case's last run are kept, and the report.
 HOME: Final = Path(__file__).parents[1] / ".cache" / "bench"
@@ -38,23 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "report":
         return _report(options.files or sorted(HOME.glob("*.json")), options.output)
     command = " ".join(("python -m benchmarks", *given))
-    if options.command is None:
-        return _run(list(CASES), command, rounds=_QUICK_ROUNDS, quick=True)
     rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _FULL_ROUNDS)
-    names = options.names or list(CASES)
-    return _run(names, command, rounds=rounds, quick=options.quick, file=options.json, check=options.check)
+    with nullcontext(False) if options.let_sleep else processors_awake() as awake:
+        facts = report.environment(command, awake=awake)
+        names = options.names or list(CASES)
+        return _run(names, facts, rounds=rounds, quick=options.quick, file=options.json, check=options.check)
 
 
 def _run(
     names: Sequence[str],
-    command: str,
+    facts: dict[str, Any],
     *,
     rounds: int,
     quick: bool,
-    file: Path | None = None,
-    check: bool = False,
+    file: Path | None,
+    check: bool,
 ) -> int:
-    facts = report.environment(command)
     print(report.environment_text(facts))
     results: list[CaseResult] = []
     for name in names:
@@ -130,6 +131,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="What trio_signal costs, beside the same work done with other libraries. "
         "Without a command: all cases, quickly.",
     )
+    parser.set_defaults(names=[], rounds=None, quick=True, let_sleep=False, json=None, check=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("list", help="name the cases and their contenders")
     prepare = commands.add_parser("prepare", help="install the peers, each into an environment of its own")
@@ -139,6 +141,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     run.add_argument("--rounds", type=_rounds, help=f"how often each contender is measured ({_FULL_ROUNDS})")
     run.add_argument("--quick", action="store_true", help=f"less work, and {_QUICK_ROUNDS} rounds")
     run.add_argument("--json", type=_file, metavar="FILE", help="write every measurement to a file too")
+    run.add_argument("--let-sleep", action="store_true", help="let idle processors sleep, as they do in use")
     run.add_argument("--check", action="store_true", help="exit with 1 if a goal was missed")
     page = commands.add_parser("report", help="make a page of results, with drawings")
     page.add_argument(

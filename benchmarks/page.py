@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from .charts import Bar, bars, lines
-from .report import figure
+from .report import figure, idle_text
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 960px; margin: 2em auto; padding: 0 1em; }
@@ -197,6 +197,7 @@ def _circumstances(facts: dict[str, Any], case: dict[str, Any]) -> str:
     sizes = ", ".join(f"{name} {value:,}" for name, value in case["params"].items())
     return (
         f"{facts['date']}: {facts['command']}. {case['rounds']} rounds; {sizes}. {facts['processor']}, "
-        f"{facts['cpu_count']} CPUs, {facts['system']}, {facts['python']}; {' '.join(libraries)}. "
+        f"{facts['cpu_count']} CPUs, {idle_text(facts)}, {facts['system']}, {facts['python']}; "
+        f"{' '.join(libraries)}. "
         + (f"Peers, each in an environment of its own: {' '.join(peers)}." if peers else "")
     )

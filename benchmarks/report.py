@@ -29,8 +29,13 @@ _LIBRARIES: Final = (
 _VERDICTS: Final[dict[bool | None, str]] = {True: "met", False: "MISSED", None: "not measured"}
 
 
-def environment(command: str) -> dict[str, Any]:
-    """Return what the figures depend on: command, machine, versions, and how busy the machine is now."""
+def environment(command: str, *, awake: bool) -> dict[str, Any]:
+    """Return what the figures depend on: command, machine, versions, and how busy the machine is now.
+
+    Args:
+        command: what is run.
+        awake: whether idle processors are kept from sleeping.
+    """
     return {
         "command": command,
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -39,6 +44,7 @@ def environment(command: str) -> dict[str, Any]:
         "processor": _processor(),
         "cpu_count": os.cpu_count(),
         "pinned_to": list(cpus()),
+        "kept_awake": awake,
         "load": [round(average, 2) for average in os.getloadavg()],
         "libraries": {name: number for name in _LIBRARIES if (number := _version(name))},
     }
@@ -63,11 +69,17 @@ def environment_text(facts: dict[str, Any]) -> str:
     return "\n".join(
         (
             f"{facts['date']}  {facts['python']}  {facts['system']}",
-            f"{facts['processor']}, {facts['cpu_count']} CPUs; {pinned}; {load_text(facts['load'])}",
+            f"{facts['processor']}, {facts['cpu_count']} CPUs, {idle_text(facts)}; {pinned}",
+            load_text(facts["load"]),
             *textwrap.wrap(libraries, 110),
             "Times are this machine's at this hour; compare only ratios inside one run.",
         )
     )
+
+
+def idle_text(facts: dict[str, Any]) -> str:
+    """Say what idle processors did."""
+    return "kept awake when idle" if facts.get("kept_awake") else "asleep when idle"
 
 
 def load_text(load: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -20,13 +21,14 @@ from benchmarks import harness, report, traffic
 from benchmarks.case import Case, Contender, Goal, Metric, Plot
 from benchmarks.cases.receive import ours
 from benchmarks.catalogue import CASES
-from benchmarks.contender import Item, Measurement, Params, Stopwatch, Work
+from benchmarks.contender import Item, Measurement, Params, Stopwatch, Takings, Work
 from benchmarks.generators import Generator
 from benchmarks.harness import CaseResult, Result, run_case, turns
 from benchmarks.harness import _last_words as last_words
 from benchmarks.page import page, read_runs
 from benchmarks.peers import PEERS, Environment, Peer, PeerMissing, Program, bring
 from benchmarks.peers import peer as peer_module
+from benchmarks.wakefulness import processors_awake
 from trio_signal._wire import Frame
 from trio_signal.testing import server_frame
 
@@ -386,6 +388,80 @@ def test_a_stopwatch_counts_from_its_last_start() -> None:
     assert watch.figures(10) == {"rate": 20.0, "cpu": 50_000.0}
 
 
+def test_a_stopwatch_that_goes_on_leaves_out_what_went_by_while_it_stood() -> None:
+    watch = Stopwatch()
+    watch.seconds = watch.cpu_seconds = 3600.0
+    watch.go_on()
+    watch.stop()
+    assert 3600 < watch.seconds < 7200
+    assert 3600 <= watch.cpu_seconds < 7200
+    watch.start()
+    watch.stop()
+    assert watch.seconds < 3600
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 100])
+def test_what_is_taken_is_summed_up_piece_by_piece_and_forgotten(size: int) -> None:
+    everything: list[Item] = [(number, "+15550101", None, f"text {number}") for number in range(17)]
+    left = iter(everything)
+    takings = Takings[Item](lambda item: item)
+    for count in (5, 12):
+        pieces: list[int] = []
+        for piece in takings.pieces(count, size):
+            assert not takings.taken
+            takings.taken.extend(next(left) for _ in range(piece))
+            pieces.append(piece)
+        assert sum(pieces) == count
+        assert max(pieces) == min(size, count)
+    measurement = takings.measurement(12)
+    assert measurement.work == Work.of(everything)
+    assert measurement.figures == takings.watch.figures(12)
+
+
+def test_the_watch_stands_while_a_piece_is_summed_up() -> None:
+    stood: list[float] = []
+
+    def read(item: Item) -> Item:
+        stood.append(takings.watch.seconds)
+        return item
+
+    takings = Takings[Item](read)
+    for _ in takings.pieces(2, 1):
+        takings.taken.append((1, None, None, None))
+    assert 0 < stood[0] < stood[1] == takings.watch.seconds
+
+
+# The processors.
+
+
+def test_processors_are_kept_awake_for_as_long_as_something_is_measured(tmp_path: Path) -> None:
+    wish = tmp_path / "wish"
+    os.mkfifo(wish)
+    reader = os.open(wish, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with processors_awake(wish) as awake:
+            assert awake
+            assert os.read(reader, 8) == b"\0\0\0\0"
+            with pytest.raises(BlockingIOError):
+                os.read(reader, 8)
+        assert os.read(reader, 8) == b"", "it is not closed"
+    finally:
+        os.close(reader)
+
+
+def test_a_system_that_cannot_keep_them_awake_is_measured_as_it_is(tmp_path: Path) -> None:
+    with processors_awake(tmp_path / "wish") as awake:
+        assert not awake
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_while_they_are_awake_is_not_swallowed(tmp_path: Path) -> None:
+    wish = tmp_path / "wish"
+    wish.write_bytes(b"")
+    with pytest.raises(PermissionError, match="not ours"), processors_awake(wish):
+        raise PermissionError("not ours")
+
+
 # The traffic.
 
 
@@ -502,7 +578,7 @@ class Reader(HTMLParser):
 
 
 def run_of(result: CaseResult, **facts: object) -> dict[str, Any]:
-    environment = report.environment("python -m benchmarks run") | facts
+    environment = report.environment("python -m benchmarks run", awake=False) | facts
     # As it comes from a file.
     it: dict[str, Any] = json.loads(json.dumps(report.as_json(environment, [result])))
     return it
@@ -682,6 +758,27 @@ def test_without_a_command_everything_is_run_quickly(
     assert run == [("honest", 3, {"rate": 7}), ("broken", 3, {"rate": 7})]
     assert command.main(["run"]) == 0
     assert [rounds for _, rounds, _ in run[2:]] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("flags", "can", "words"),
+    [
+        ((), True, "kept awake when idle"),
+        (("--let-sleep",), True, "asleep when idle"),
+        ((), False, "asleep when idle"),
+    ],
+)
+def test_what_is_measured_says_whether_idle_processors_slept(
+    flags: tuple[str, ...],
+    can: bool,
+    words: str,
+    small: dict[str, Case],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "processors_awake", lambda: contextlib.nullcontext(can))
+    assert command.main(["run", "good", "--rounds", "1", *flags]) == 0
+    assert f" CPUs, {words}; " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from ..cases.receive.orders import Orders, as_it_is
 from ..contender import Gateway, Item, Measurement, Params, Stopwatch, Work
 from ..traffic import by_conversation, outgoing, outgoing_to
 
 #: Sends this text to this recipient and returns the timestamp that the gateway gave it.
 Send = Callable[[str, str], Awaitable[int]]
+
+#: Takes what was handled.
+Take = Callable[[Item], None]
 
 
 class Intake:
@@ -42,15 +46,39 @@ class Intake:
         await self._reached.wait()
 
 
-async def receive(gateway: Gateway, params: Params, intake: Intake) -> Measurement:
-    """Have the prepared messages written, all at once or paced, to a peer that has been started."""
-    order, *interval = ("pace", params["interval"]) if "interval" in params else ("blast",)
-    for count in (params["warm"], params["count"]):
-        intake.expect(count)
-        intake.watch.start()
-        gateway.order(str(order), count, *map(int, interval))
-        await intake.complete()
-    return Measurement(intake.watch.figures(params["count"]), Work.of(intake.items))
+class Reception:
+    """What a handler receives: :class:`~benchmarks.cases.receive.orders.Orders` for those who are called.
+
+    The messages are prepared when this is made, before anybody connects.
+
+    Args:
+        gateway: what they come from.
+        params: how many, and how fast.
+    """
+
+    def __init__(self, gateway: Gateway, params: Params) -> None:
+        self._orders: Final = Orders(gateway, params, as_it_is)
+        self._taken: Final = self._orders.taken
+        self._pieces: Final = iter(self._orders)
+        self._due = 0
+        self._complete: Final = asyncio.Event()
+
+    def take(self, item: Item) -> None:
+        """Note what was handled."""
+        self._taken.append(item)
+        if len(self._taken) == self._due:
+            self._order()
+
+    async def measure(self) -> Measurement:
+        """Have the messages written to a peer that has been started."""
+        self._order()
+        await self._complete.wait()
+        return self._orders.measurement()
+
+    def _order(self) -> None:
+        self._due = next(self._pieces, 0)
+        if not self._due:
+            self._complete.set()
 
 
 async def converse(gateway: Gateway, params: Params, intake: Intake) -> Measurement:

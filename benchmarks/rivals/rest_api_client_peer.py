@@ -14,7 +14,7 @@ from signal_cli_rest_api_client.client import SignalClient
 from ..contender import Gateway, Measurement, Params
 from ..traffic import ACCOUNT
 from . import asyncio_work
-from .asyncio_work import Intake
+from .asyncio_work import Intake, Reception
 
 
 def receive(gateway: Gateway, params: Params) -> Measurement:
@@ -38,15 +38,15 @@ def echo(gateway: Gateway, params: Params) -> Measurement:
 
 
 async def _receive(gateway: Gateway, params: Params) -> Measurement:
-    gateway.order("prepare", params["warm"] + params["count"])
-    client, intake = SignalClient(gateway.url, ACCOUNT), Intake()
+    reception = Reception(gateway, params)
+    client, take = SignalClient(gateway.url, ACCOUNT), reception.take
 
     async def take_all() -> None:
         async for event in client.stream_events():
             envelope = event["envelope"]
             data = envelope["dataMessage"]
             group = data.get("groupInfo")
-            intake.take(
+            take(
                 (
                     data["timestamp"],
                     envelope["sourceNumber"],
@@ -57,7 +57,7 @@ async def _receive(gateway: Gateway, params: Params) -> Measurement:
 
     async with asyncio.TaskGroup() as tasks:
         taking = tasks.create_task(take_all())
-        measurement = await asyncio_work.receive(gateway, params, intake)
+        measurement = await reception.measure()
         taking.cancel()
     return measurement
 

@@ -16,7 +16,7 @@ from signal_client import SignalClient, command
 from ..contender import Gateway, Measurement, Params
 from ..traffic import ACCOUNT
 from . import asyncio_work
-from .asyncio_work import Intake
+from .asyncio_work import Intake, Reception, Take
 
 _ANY_TEXT: Final = re.compile("")
 
@@ -44,8 +44,8 @@ def echo(gateway: Gateway, params: Params) -> Measurement:
 class _Handler:
     """What its commands call."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._take = intake.take
+    def __init__(self, take: Take) -> None:
+        self._take = take
 
     async def take(self, context: Any) -> None:  # noqa: ASYNC910  (asyncio)
         message = context.message
@@ -59,16 +59,15 @@ class _Handler:
 
 
 async def _receive(gateway: Gateway, params: Params) -> Measurement:
-    gateway.order("prepare", params["warm"] + params["count"])
-    intake = Intake()
-    async with open_client(gateway, command(_ANY_TEXT)(_Handler(intake).take)):
-        return await asyncio_work.receive(gateway, params, intake)
+    reception = Reception(gateway, params)
+    async with open_client(gateway, command(_ANY_TEXT)(_Handler(reception.take).take)):
+        return await reception.measure()
 
 
 async def _echo(gateway: Gateway, params: Params) -> Measurement:
     gateway.order("introduce", params["people"], params["warm"] + params["each"])
     intake = Intake()
-    async with open_client(gateway, command(_ANY_TEXT)(_Handler(intake).answer)):
+    async with open_client(gateway, command(_ANY_TEXT)(_Handler(intake.take).answer)):
         return await asyncio_work.converse(gateway, params, intake)
 
 

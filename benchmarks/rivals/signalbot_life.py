@@ -33,7 +33,7 @@ async def _come_back(gateway: Gateway, params: Params) -> Measurement:
     intake.expect(len(at_each))
     async with AsyncExitStack() as stack:
         for site in at_each:
-            await stack.enter_async_context(open_bot(site, Taking(intake)))
+            await stack.enter_async_context(open_bot(site, Taking(intake.take)))
         await asyncio.to_thread(order_outages, gateway, params)
         await intake.complete()
     return Measurement({}, Work.of(in_order(intake.items)))

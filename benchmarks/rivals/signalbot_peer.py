@@ -15,7 +15,7 @@ from signalbot import Config, DataMessageHandler, SendMessage, SignalBot
 from ..contender import Gateway, Measurement, Params
 from ..traffic import ACCOUNT
 from . import asyncio_work
-from .asyncio_work import Intake
+from .asyncio_work import Intake, Reception, Take
 
 
 def receive(gateway: Gateway, params: Params) -> Measurement:
@@ -41,8 +41,8 @@ def echo(gateway: Gateway, params: Params) -> Measurement:
 class Taking(DataMessageHandler):
     """Takes what it is called with."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._take = intake.take
+    def __init__(self, take: Take) -> None:
+        self._take = take
 
     async def handle_data_message(self, context: Any) -> None:  # noqa: ASYNC910  (asyncio)
         """Take it."""
@@ -54,8 +54,8 @@ class Taking(DataMessageHandler):
 
 
 class _Answering(DataMessageHandler):
-    def __init__(self, intake: Intake) -> None:
-        self._take = intake.take
+    def __init__(self, take: Take) -> None:
+        self._take = take
 
     async def handle_data_message(self, context: Any) -> None:
         message = context.message
@@ -64,16 +64,15 @@ class _Answering(DataMessageHandler):
 
 
 async def _receive(gateway: Gateway, params: Params) -> Measurement:
-    gateway.order("prepare", params["warm"] + params["count"])
-    intake = Intake()
-    async with open_bot(gateway, Taking(intake)):
-        return await asyncio_work.receive(gateway, params, intake)
+    reception = Reception(gateway, params)
+    async with open_bot(gateway, Taking(reception.take)):
+        return await reception.measure()
 
 
 async def _echo(gateway: Gateway, params: Params) -> Measurement:
     gateway.order("introduce", params["people"], params["warm"] + params["each"])
     intake = Intake()
-    async with open_bot(gateway, _Answering(intake)):
+    async with open_bot(gateway, _Answering(intake.take)):
         return await asyncio_work.converse(gateway, params, intake)
 
 

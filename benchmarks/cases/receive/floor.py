@@ -9,9 +9,9 @@ import msgspec
 
 from trio_signal._wire import Frame
 
-from ...contender import Gateway, Item, Measurement, Params, Stopwatch, Work
+from ...contender import Gateway, Item, Measurement, Params
 from ...traffic import ACCOUNT
-from .orders import Orders
+from .orders import Orders, as_it_is
 
 _READ: Final = 64 * 1024
 
@@ -20,24 +20,21 @@ _decode: Final = msgspec.json.Decoder(Frame).decode
 
 def run(gateway: Gateway, params: Params) -> Measurement:
     """Take the messages from the socket."""
-    items: list[Item] = []
-    orders, watch = Orders(gateway, params), Stopwatch()
+    orders = Orders(gateway, params, as_it_is)
     with socket.create_connection((gateway.host, gateway.port)) as sock:
         frames = _frames(sock, _shake_hands(sock))
         for count in orders:
-            watch.start()
-            _take(frames, items, count)
-            watch.stop()
-    return Measurement(watch.figures(params["count"]), Work.of(items))
+            _take(frames, orders.taken, count)
+    return orders.measurement()
 
 
-def _take(frames: Iterator[bytes], items: list[Item], count: int) -> None:
+def _take(frames: Iterator[bytes], taken: list[Item], count: int) -> None:
     for frame in islice(frames, count):
         envelope = _decode(frame).envelope
         if envelope is None or (data := envelope.data_message) is None:
             raise ValueError("not a message")
         group = data.group_info
-        items.append((data.timestamp, envelope.source_number, group.id if group else None, data.message))
+        taken.append((data.timestamp, envelope.source_number, group.id if group else None, data.message))
 
 
 def _shake_hands(sock: socket.socket) -> bytes:

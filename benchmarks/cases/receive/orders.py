@@ -1,34 +1,52 @@
-"""What the generator is told where messages are received. Standard library only."""
+"""What the generator is told where messages are received, and what comes of it. Standard library only."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, TypeVar
 
-from ...contender import Gateway, Params
+from ...contender import PIECE, Gateway, Item, Measurement, Params, Takings
+
+T = TypeVar("T")
 
 
-class Orders:
+class Orders(Generic[T]):
     """The messages are prepared when this is made, before anybody connects.
+
+    Args:
+        gateway: what they come from.
+        params: how many, and how fast.
+        read: makes an item of what is taken.
 
     Attributes:
         gateway: what they come from.
-        total: how many there are, those to warm up included.
+        taken: the present piece so far. Whoever takes something appends it.
     """
 
-    def __init__(self, gateway: Gateway, params: Params) -> None:
+    def __init__(self, gateway: Gateway, params: Params, read: Callable[[T], Item]) -> None:
         self.gateway: Final = gateway
-        self.total: Final = params["warm"] + params["count"]
         self._params: Final = params
-        gateway.order("prepare", self.total)
+        self._takings: Final = Takings(read)
+        self.taken: Final = self._takings.taken
+        gateway.order("prepare", params["warm"] + params["count"])
 
     def __iter__(self) -> Iterator[int]:
-        """Have some written, to warm up and then to measure, and yield how many they are.
+        """Have some written, to warm up and then to measure; yield how many of them to take, piece by piece.
 
-        All at once, or one every ``interval`` microseconds if the case has that. Take them, and only then
-        ask for what is next.
+        All are written at once, or one every ``interval`` microseconds if the case has that; those are one
+        piece, since after a pause some would come together. Take them, and only then ask for what is next.
         """
         for count in (self._params["warm"], self._params["count"]):
             if "interval" in self._params:
                 self.gateway.order("pace", count, self._params["interval"])
+                yield from self._takings.pieces(count, count)
             else:
                 self.gateway.order("blast", count)
-            yield count
+                yield from self._takings.pieces(count, PIECE)
+
+    def measurement(self) -> Measurement:
+        """Return what it came to."""
+        return self._takings.measurement(self._params["count"])
+
+
+def as_it_is(item: Item) -> Item:
+    """Read what is an item already."""
+    return item

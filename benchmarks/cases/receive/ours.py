@@ -4,9 +4,9 @@ import trio
 
 from trio_signal import ConnectionState, EventStream, MessageStream, ReceivedMessage, open_signal_client
 
-from ...contender import Gateway, Item, Measurement, Params, Stopwatch, Work
+from ...contender import Gateway, Item, Measurement, Params
 from ...traffic import ACCOUNT
-from .orders import Orders
+from .orders import Orders, as_it_is
 
 
 def receive_messages(gateway: Gateway, params: Params) -> Measurement:
@@ -20,44 +20,38 @@ def events(gateway: Gateway, params: Params) -> Measurement:
 
 
 async def _receive_messages(gateway: Gateway, params: Params) -> Measurement:
-    items: list[Item] = []
-    orders, watch = Orders(gateway, params), Stopwatch()
+    orders = Orders(gateway, params, as_it_is)
     async with open_signal_client(gateway.url, ACCOUNT) as signal:
         await signal.wait_state(ConnectionState.CONNECTED)
         messages = signal.receive_messages()
         for count in orders:
-            watch.start()
-            await _take_messages(messages, items, len(items) + count)
-            watch.stop()
-    return Measurement(watch.figures(params["count"]), Work.of(items))
+            await _take_messages(messages, orders.taken, count)
+    return orders.measurement()
 
 
-async def _take_messages(messages: MessageStream, items: list[Item], until: int) -> None:
+async def _take_messages(messages: MessageStream, taken: list[Item], count: int) -> None:
     async for message in messages:
-        items.append(_item(message))
-        if len(items) == until:
+        taken.append(_item(message))
+        if len(taken) == count:
             return
 
 
 async def _events(gateway: Gateway, params: Params) -> Measurement:
-    items: list[Item] = []
-    orders, watch = Orders(gateway, params), Stopwatch()
+    orders = Orders(gateway, params, as_it_is)
     async with open_signal_client(gateway.url, ACCOUNT) as signal:
         await signal.wait_state(ConnectionState.CONNECTED)
         stream = signal.events()
         for count in orders:
-            watch.start()
-            await _take_events(stream, items, len(items) + count)
-            watch.stop()
-    return Measurement(watch.figures(params["count"]), Work.of(items))
+            await _take_events(stream, orders.taken, count)
+    return orders.measurement()
 
 
-async def _take_events(stream: EventStream, items: list[Item], until: int) -> None:
+async def _take_events(stream: EventStream, taken: list[Item], count: int) -> None:
     async for event in stream:
         if not isinstance(event, ReceivedMessage):
             raise TypeError(f"not a message: {event!r}")
-        items.append(_item(event))
-        if len(items) == until:
+        taken.append(_item(event))
+        if len(taken) == count:
             return
 
 

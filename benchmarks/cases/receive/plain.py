@@ -2,42 +2,41 @@
 
 import json
 from collections.abc import Callable
+from typing import TypeVar
 
 import trio
 from trio_websocket import WebSocketConnection, open_websocket
 
-from ...contender import Gateway, Item, Measurement, Params, Stopwatch, Work
+from ...contender import Gateway, Item, Measurement, Params
 from ...traffic import ACCOUNT
-from .orders import Orders
+from .orders import Orders, as_it_is
+
+T = TypeVar("T")
 
 
 def run(gateway: Gateway, params: Params) -> Measurement:
     """Decode what ``get_message()`` gives and read it, each message when it comes."""
-    items: list[Item] = []
+    orders = Orders(gateway, params, as_it_is)
 
     def take(text: str | bytes) -> None:
-        items.append(_item(text))
+        orders.taken.append(_item(text))
 
-    watch = trio.run(_run, Orders(gateway, params), take)
-    return Measurement(watch.figures(params["count"]), Work.of(items))
+    return trio.run(_run, orders, take)
 
 
 def run_undecoded(gateway: Gateway, params: Params) -> Measurement:
-    """Only take what ``get_message()`` gives. It is read when all has come and the watch has stopped."""
-    texts: list[str | bytes] = []
-    watch = trio.run(_run, Orders(gateway, params), texts.append)
-    return Measurement(watch.figures(params["count"]), Work.of(map(_item, texts)))
+    """Only take what ``get_message()`` gives. It is read while the watch is stopped."""
+    orders = Orders(gateway, params, _item)
+    return trio.run(_run, orders, orders.taken.append)
 
 
-async def _run(orders: Orders, take: Callable[[str | bytes], None]) -> Stopwatch:
-    gateway, watch = orders.gateway, Stopwatch()
+async def _run(orders: Orders[T], take: Callable[[str | bytes], None]) -> Measurement:
+    gateway = orders.gateway
     resource = f"/v1/receive/{ACCOUNT}"
     async with open_websocket(gateway.host, gateway.port, resource, use_ssl=False) as websocket:
         for count in orders:
-            watch.start()
             await _take(websocket, take, count)
-            watch.stop()
-    return watch
+    return orders.measurement()
 
 
 async def _take(websocket: WebSocketConnection, take: Callable[[str | bytes], None], count: int) -> None:  # noqa: ASYNC910  (there is a message)
