@@ -528,7 +528,7 @@ async def test_what_prevented_a_connection_is_told_as_it_was(nursery: trio.Nurse
     assert isinstance(result.outcome.error, LinkLost)
     assert result.outcome.error.__cause__ is refused
     with pytest.raises(LinkLost, match="cannot connect") as caught:
-        await requests.look_up("/v1/accounts", list[str])
+        await requests.look_ups.ask_for("/v1/accounts", list[str])
     assert caught.value.__cause__ is refused
     with pytest.raises(RequestFailed) as failed:
         await requests.ask(Call("GET", "/x"), limit=5)

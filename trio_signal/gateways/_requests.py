@@ -1,15 +1,13 @@
-"""Streams, requests and look-ups to one address, with its credentials."""
+"""Streams and requests to one address, with its credentials."""
 
-import logging
 import math
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import msgspec
 import trio
 
 from .._connections import Answer
@@ -28,7 +26,6 @@ from .._errors import (
 from .._http import Response, Unanswered, open_response
 from .._outcomes import Failed
 from . import SendResult
-from ._about import CLI_MODE, NO_CONTEXT, About
 from ._calls import Call, LocalFileError
 from ._clients import (
     FIRST_SHARE,
@@ -40,11 +37,7 @@ from ._clients import (
     cause_of,
     certainty_of,
 )
-
-_logger: Final = logging.getLogger("trio_signal.gateway")
-
-#: A look-up that takes longer than this is skipped with a warning: /v1/accounts hangs while signal-cli does.
-_LOOKUP_LIMIT: Final = 5.0
+from ._look_ups import LOOKUP_LIMIT, LookUps
 
 #: Read no more of an answer to a send or a look-up than this, in bytes.
 _MAX_ANSWER: Final = 1024 * 1024
@@ -58,9 +51,6 @@ _LOST: Final = frozenset({502, 504})
 
 #: The time limit of the look-up that the present task makes. Others connect at the same time, without one.
 _LOOKUP: Final[ContextVar[trio.CancelScope | None]] = ContextVar("_LOOKUP", default=None)
-
-_T = TypeVar("_T")
-
 
 #: Says what an answer to a send means.
 ReadAnswer = Callable[[Answer], SendResult]
@@ -84,7 +74,7 @@ class Requests:
         max_in_flight: how many sends may be under way at once.
         send_timeout: how long a send may take, in seconds (contract O11).
         phase: what connecting is busy with.
-        status: the answer to the last look-up; None if there was none.
+        look_ups: what the gateway says of itself.
         lost_answers: see :meth:`trio_signal.gateways.Gateway.lost_answers`.
     """
 
@@ -104,7 +94,6 @@ class Requests:
         self.max_in_flight: Final = max_in_flight
         self.send_timeout: Final = send_timeout
         self.phase = "connecting"
-        self.status: int | None = None
         self._connect = connect
         self._ssl_context = ssl_context
         self._writer = RequestWriter(address)
@@ -113,8 +102,7 @@ class Requests:
             if http_client is None
             else ForeignClient(http_client, address)
         )
-        self._about: About | None = None
-        self._asked_about = False
+        self.look_ups: Final = LookUps(address, self.fetch)
         self.lost_answers = 0
         self._is_closed = False
 
@@ -143,54 +131,19 @@ class Requests:
             scope.deadline, self.phase = math.inf, "connecting"
         stream = await open_stream(self.address, self._connect, self._ssl_context, on_tls=self._note_tls)
         if scope is not None:
-            scope.deadline, self.phase = trio.current_time() + _LOOKUP_LIMIT, phase
+            scope.deadline, self.phase = trio.current_time() + LOOKUP_LIMIT, phase
         return stream
 
-    async def about(self) -> About | None:
-        """Return what the gateway says of itself, asked once; None where something hides it. A checkpoint.
-
-        signal-cli's own daemon says nothing of itself, and is known by how it says so.
-
-        Raises:
-            LinkLost: it could not be asked for now.
-        """
-        await trio.lowlevel.checkpoint()
-        if not self._asked_about:
-            answer = await self._fetch("/v1/about")
-            about = _decode(answer, About)
-            if about is None and await self._is_signal_cli(answer):
-                about = About(mode=CLI_MODE)
-            if about is None:
-                self._warn("/v1/about", answer)
-            self._about, self._asked_about = about, True
-        return self._about
-
-    def ask_anew(self) -> None:
-        """Let the next :meth:`about` ask again if nothing is known yet."""
-        self._asked_about = self._about is not None
-
-    async def look_up(self, path: str, form: type[_T]) -> _T | None:
-        """Return what is at a path, or None with a warning where something hides it. A checkpoint.
-
-        Raises:
-            LinkLost: it could not be asked for now.
-        """
-        answer = await self._fetch(path)
-        found = _decode(answer, form)
-        if found is None:
-            self._warn(path, answer)
-        return found
-
-    async def _fetch(self, path: str) -> Answer | None:
+    async def fetch(self, path: str) -> Answer | None:
         """Return the answer to a look-up; None if there was none in time. A checkpoint.
 
         Raises:
             LinkLost: it could not be asked for now.
         """
-        self.phase, self.status = f"asking for {path}", None
+        self.phase = f"asking for {path}"
         answer: Answer | None = None
         handled = sys.exception()
-        with trio.CancelScope(deadline=trio.current_time() + _LOOKUP_LIMIT) as scope:
+        with trio.CancelScope(deadline=trio.current_time() + LOOKUP_LIMIT) as scope:
             token = _LOOKUP.set(scope)
             try:
                 headers = await self.credentials.headers()
@@ -204,7 +157,6 @@ class Requests:
                 raise (cause if isinstance(cause, GatewayError) else LinkLost(f"{path}: {cause}")) from error
             finally:
                 _LOOKUP.reset(token)
-        self.status = answer.status if answer is not None else None
         # A 500 is the gateway's own trouble with that one question; the others are a proxy's and will pass.
         if answer is not None and answer.status in TRANSIENT_STATUSES - {500}:
             raise LinkLost(
@@ -213,27 +165,6 @@ class Requests:
                 retry_after=answer.wait,
             )
         return answer
-
-    async def _is_signal_cli(self, answer: Answer | None) -> bool:
-        """Say whether it was signal-cli's daemon that does not know /v1/about. A checkpoint."""
-        await trio.lowlevel.checkpoint()
-        if answer is None:
-            return False
-        if NO_CONTEXT in answer.body:
-            return True
-        # A proxy may have an answer of its own for what is not there.
-        check: Answer | None = None
-        try:
-            check = await self._fetch("/api/v1/check")
-        except LinkLost as error:
-            if error.status is None:
-                raise
-        self.status = answer.status
-        return check is not None and check.status == 200 and not check.body
-
-    def _warn(self, path: str, answer: Answer | None) -> None:
-        told = f"within {_LOOKUP_LIMIT:g} s" if answer is None else f"readably (HTTP {answer.status})"
-        _logger.warning("%s does not answer %s %s; going on unchecked", self.address, path, told)
 
     async def send(self, write: Callable[[], Call], read: ReadAnswer, *, limit: float) -> SendResult:
         """Attempt one message. See :meth:`trio_signal.gateways.Gateway.send`.
@@ -278,7 +209,7 @@ class Requests:
         Args:
             path: what is asked for. Any answer will do but that of a proxy for who is not there.
         """
-        handled, limit, answer = sys.exception(), _LOOKUP_LIMIT, None
+        handled, limit, answer = sys.exception(), LOOKUP_LIMIT, None
         with trio.move_on_after(limit):
             try:
                 answer = await self._client.request(
@@ -356,10 +287,6 @@ class Requests:
         async with open_response(dial, request, on_bytes) as response:
             yield response
 
-    def forget(self) -> None:
-        """Let the next :meth:`about` ask again, since what it told seems to be true no more."""
-        self._about, self._asked_about = None, False
-
     async def aclose(self) -> None:
         """Close what is open between sends; nothing is asked any more. A checkpoint."""
         self._is_closed = True
@@ -401,13 +328,3 @@ class Requests:
 def _loses_nothing(error: Exception) -> bool:
     """Say whether an error lost no answer: none could come, or one did, of which there was too much."""
     return isinstance(error, AnswerError) or certainty_of(error) is Certainty.NOT_SENT
-
-
-def _decode(answer: Answer | None, form: type[_T]) -> _T | None:
-    if answer is None or answer.status != 200:
-        return None
-    try:
-        return msgspec.json.decode(answer.body, type=form)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # The caller says so.
-        return None

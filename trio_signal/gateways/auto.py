@@ -135,7 +135,7 @@ class AutoGateway(HttpGateway):
     @asynccontextmanager
     async def connect(self, resume: Cursor | None) -> AsyncGenerator[Link]:
         """See :meth:`HttpGateway.connect`."""
-        hidden, status = await self._choose(), self._requests.status
+        hidden, status = await self._choose(), self._requests.look_ups.status
         try:
             async with self._chosen.connect(resume) as link:
                 self._has_stood, hidden = True, False
@@ -146,7 +146,7 @@ class AutoGateway(HttpGateway):
             is_not_found = isinstance(cause, LinkLost) and cause.status == 404
             if is_not_found or isinstance(cause, WrongGatewayMode):
                 # Another kind may have taken its place.
-                self._requests.forget()
+                self._requests.look_ups.forget()
             if hidden and is_not_found and status != 404:
                 # The 404 behind it would count as final.
                 raise self._unknown(status) from None
@@ -169,8 +169,8 @@ class AutoGateway(HttpGateway):
     async def _choose(self) -> bool:
         """Ask what it is; return whether something hides it. A checkpoint."""
         if not self._has_stood:
-            self._requests.ask_anew()
-        about = await self._requests.about()
+            self._requests.look_ups.ask_anew()
+        about = await self._requests.look_ups.about()
         if about is None:
             return not self._has_stood
         self._chosen = self._kind(_KINDS.get(about.mode, "rest"))

@@ -177,7 +177,7 @@ class HubGateway(HttpGateway):
         """Ask whether this is a hub, and one for this account. A checkpoint."""
         await trio.lowlevel.checkpoint()
         address = self._requests.address
-        about = await self._requests.about()
+        about = await self._requests.look_ups.about()
         if about is not None and about.mode == CLI_MODE:
             raise WrongGatewayMode(
                 f'{address} is signal-cli\'s own daemon and no hub; use gateway="signal-cli" or "auto"'
@@ -186,7 +186,7 @@ class HubGateway(HttpGateway):
             raise WrongGatewayMode(
                 f'{address} is a gateway in mode {about.mode!r} and no hub; use gateway="rest" or "auto"'
             )
-        status = await self._requests.look_up("/status", _Status)
+        status = await self._requests.look_ups.ask_for("/status", _Status)
         if status is not None and status.account not in (None, account):
             raise UnknownAccount(f"the hub {address} serves {status.account} and not {account}")
 

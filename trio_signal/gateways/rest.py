@@ -183,11 +183,11 @@ class RestGateway(HttpGateway):
     async def _check(self, account: str) -> None:
         """Ask once whether this gateway can serve this account at all. A checkpoint."""
         await trio.lowlevel.checkpoint()
-        self._check_mode(await self._requests.about())
+        self._check_mode(await self._requests.look_ups.about())
         if not self._asked_accounts:
             # It is a request to signal-cli like any other.
             async with self._turn:
-                accounts = await self._requests.look_up("/v1/accounts", list[str])
+                accounts = await self._requests.look_ups.ask_for("/v1/accounts", list[str])
             if accounts is not None and account not in accounts:
                 raise UnknownAccount(
                     f"{self._requests.address} does not have the account {account} "
