@@ -13,6 +13,7 @@ from typing import Final, cast
 import msgspec
 import trio
 
+from ._clock import bound_clock
 from ._closing import close_at_once
 from ._errors import AnswerError, LinkLost
 from ._http import (
@@ -175,7 +176,7 @@ class _Connection:
     Attributes:
         stream: that.
         generation: that too.
-        clock: tells the time. Each request asks for it, and trio.current_time() is three more calls.
+        clock: tells the time.
         idle_since: when its last exchange ended.
         may_go_on: whether there may be another one.
 
@@ -186,7 +187,7 @@ class _Connection:
     def __init__(self, stream: trio.abc.Stream, generation: int) -> None:
         self.stream: Final = stream
         self.generation: Final = generation
-        self.clock: Final = trio.lowlevel.current_clock().current_time
+        self.clock: Final = bound_clock()
         self.idle_since = self.clock()
         self.may_go_on = False
         self._known: KnownHead | None = None

@@ -128,7 +128,8 @@ class FrameSplitter:
                         break
                     give(data[at + _USUAL_SIZE : end])
                     at = end
-            at = self._take(data, at)
+            if at < size:
+                at = self._take(data, at)
 
     def _finish(self, data: bytes) -> int:
         """Go on with the frame that was begun; return where the next one begins."""
@@ -144,8 +145,6 @@ class FrameSplitter:
 
     def _take(self, data: bytes | bytearray, at: int) -> int:
         """Take the frame that begins there, or keep what has come of it; return where the next one begins."""
-        if at == len(data):
-            return at
         head, size = self._measure(data, at)
         end = at + head + size
         if len(data) < end:

@@ -318,7 +318,7 @@ class EventStream:
             inbox._bytes -= size
             inbox._left_in_turn = left - 1
             return item  # noqa: ASYNC910  (documented: a burst costs one checkpoint, not one for each event)
-        event = self.next_in_turn()
+        event = self.next_in_turn() if entries else None
         if event is None:
             try:
                 event = await inbox.take()

@@ -27,6 +27,7 @@ from typing import Final
 
 import trio
 
+from ._clock import bound_clock
 from ._closing import close_at_once
 from ._frames import FrameSplitter, FrameViolation
 
@@ -75,8 +76,9 @@ class LinkStream(trio.abc.Stream):
         #: What is read directly: a plain socket has nothing that it keeps back.
         self._socket: Final = stream.socket if isinstance(stream, trio.SocketStream) and _IS_FILE else None
         self._splitter: Final = FrameSplitter(max_message_size)
+        self._clock: Final = bound_clock()
         self.bytes_received = 0
-        self.last_received = trio.current_time()
+        self.last_received = self._clock()
         self.last_pong_sent: float | None = None
         self.close_sent = False
         self.head = b""
@@ -218,12 +220,12 @@ class LinkStream(trio.abc.Stream):
             ClosedResourceError: it was closed.
             BrokenResourceError: the connection broke.
         """
-        if socket.fileno() < 0:
+        if (descriptor := socket.fileno()) < 0:
             return await self._stream.receive_some(max_bytes)
         if self._was_full:
             await trio.lowlevel.checkpoint()
         else:
-            await trio.lowlevel.wait_readable(socket)
+            await trio.lowlevel.wait_readable(descriptor)
         try:
             # It may have been closed since it became readable: its number is that of another file then.
             data = os.read(socket.fileno(), max_bytes)
@@ -244,7 +246,7 @@ class LinkStream(trio.abc.Stream):
             self.ended.set()
             return
         self.bytes_received += len(data)
-        self.last_received = trio.current_time()
+        self.last_received = self._clock()
         if self.established:
             self._cut(bytes(data))
         else:

@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 import trio
 
+from ._clock import bound_clock
+
 
 class Limited(msgspec.Struct, eq=False):
     """What one task does again and again.
@@ -32,8 +34,7 @@ class Overdue:
     """Cancels what takes too long."""
 
     def __init__(self) -> None:
-        #: Each request asks for the time; trio.current_time() is three more calls.
-        self._clock: Final = trio.lowlevel.current_clock().current_time
+        self._clock: Final = bound_clock()
         self._limited: Final[list[Limited]] = []
         self._looks_at = math.inf
         self._news = trio.Event()

@@ -143,8 +143,9 @@ class Receiver:
         telling = _telling(new, _NOBODY if listener is None else listener.people)
         self._received += len(new)
         self._duplicates += len(events) - len(new)
-        self._undecodable += sum(isinstance(event, Undecodable) for event in telling)
         self._inbox.put(new, time=now)
+        if telling:
+            self._undecodable += sum(isinstance(event, Undecodable) for event in telling)
         if listener is not None:
             for event in telling:
                 listener.hear(event)

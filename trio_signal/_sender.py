@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from ._buffer import MessageBuffer
+from ._clock import bound_clock
 from ._errors import Certainty, ClientClosed, LinkLost
 from ._evidence import Attempt
 from ._journal import Journal, Restored
@@ -124,8 +125,7 @@ class Sender:
         self._buffer: Final = buffer
         self._gateway: Final = gateway
         self._status: Final = status
-        #: Each send asks for the time; trio.current_time() is three more calls.
-        self._clock: Final = trio.lowlevel.current_clock().current_time
+        self._clock: Final = bound_clock()
         self._bucket: Final = bucket
         self._journal: Final = journal
         self._writes_down: Final = journal.survives

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 import trio
 
+from ._clock import bound_clock
 from ._envelopes import ReceivedMessage, Undecodable
 from ._errors import Certainty, ClientClosed, ConfigurationError, RequestFailed, Unsupported
 from ._evidence import Attempt, Evidence, Now, Proof, can_prove
@@ -79,8 +80,7 @@ class Settler:
         heard: Callable[[float], Awaitable[None]],
     ) -> None:
         self._wall: Final = wall
-        #: Each send asks for the time; trio.current_time() is three more calls.
-        self._clock: Final = trio.lowlevel.current_clock().current_time
+        self._clock: Final = bound_clock()
         self._timeout: Final = timeout
         self._has_one_account: Final = has_one_account
         self._is_possible: Final = is_possible

@@ -119,7 +119,7 @@ class Link(Protocol):
         """
         ...
 
-    async def receive(self) -> Sequence[str | bytes | Undecodable | Numbered]:
+    def receive(self) -> Coroutine[Any, Any, Sequence[str | bytes | Undecodable | Numbered]]:
         """Wait for what comes and return all that is there. A checkpoint; cancelling loses nothing.
 
         Frames are given as they came, and what was too large to keep as what it is.

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import trio
 
@@ -77,9 +78,9 @@ class RestLink(SocketLink):
         # Up to the last whole frame: bytes behind it belong to one that was lost with the connection.
         return Absence(GapReason.GATEWAY, max(moved, self._last_pong))
 
-    async def receive(self) -> list[bytes]:
+    def receive(self) -> Coroutine[Any, Any, list[bytes]]:
         """See :class:`trio_signal.gateways.Link`."""
-        return await self._frames()
+        return self._frames()
 
     async def synchronise(self) -> None:
         """See :class:`trio_signal.gateways.Link`. This gateway keeps nothing that we could wait for."""
