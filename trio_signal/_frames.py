@@ -69,13 +69,14 @@ class FrameSplitter:
     Attributes:
         violation: how the other side broke the protocol; None as long as it has not.
         is_closed: whether a close frame has come.
+        control: the control frames that were not taken yet, as they came.
     """
 
     def __init__(self, max_message_size: int) -> None:
         self._max_size: Final = max_message_size
         self.violation: FrameViolation | None = None
         self.is_closed = False
-        self._control = bytearray()
+        self.control: Final = bytearray()
         #: A frame that has not come whole, and how many bytes it has (or its head, as far as is known).
         self._rest = bytearray()
         self._needed = 0
@@ -109,10 +110,8 @@ class FrameSplitter:
 
     def take_control(self) -> bytes:
         """Return the control frames that have come since this was called last, as they came."""
-        if not self._control:
-            return b""
-        control = bytes(self._control)
-        self._control.clear()
+        control = bytes(self.control)
+        self.control.clear()
         return control
 
     def _split(self, data: bytes) -> None:
@@ -201,7 +200,7 @@ class FrameSplitter:
 
     def _pass_on(self, data: bytes | bytearray, at: int, end: int) -> None:
         self._check_texts()
-        self._control += memoryview(data)[at:end]
+        self.control.extend(memoryview(data)[at:end])
         self.is_closed = data[at] & _OPCODE == _CLOSE
 
     def _take_data(self, first: int, content: bytes) -> None:

@@ -194,12 +194,18 @@ class LinkStream(trio.abc.Stream):
 
     async def _read(self, max_bytes: int | None) -> None:  # noqa: ASYNC910  (reading is one, and so is its end)
         """Read once and put what came where it belongs. A checkpoint; cancelling is safe."""
-        self._is_reading = True
+        socket, self._is_reading = self._socket, True
         try:
-            if self._socket is None or max_bytes is None:
+            data: bytes | bytearray | None = None
+            if socket is not None and max_bytes is not None and (descriptor := socket.fileno()) >= 0:
+                # As trio.SocketStream.receive_some(), but waiting first where nothing may be there.
+                if self._was_full:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(descriptor)
+                data = self._read_now(socket, max_bytes)
+            if data is None:
                 data = await self._stream.receive_some(max_bytes)
-            else:
-                data = await self._read_socket(self._socket, max_bytes)
             self._take_note(data)
         except Exception as error:  # noqa: BLE001  (raised to trio-websocket, which ends the connection)
             self._error = error
@@ -211,34 +217,25 @@ class LinkStream(trio.abc.Stream):
             if self._passing or not self._is_drawn or self.ended.is_set():
                 self._readers.unpark_all()
 
-    async def _read_socket(self, socket: trio.socket.SocketType, max_bytes: int) -> bytes | bytearray:
-        """Read once, as :meth:`trio.SocketStream.receive_some`, but wait first where nothing may be there.
-
-        A checkpoint; cancelling is safe.
+    def _read_now(self, socket: trio.socket.SocketType, max_bytes: int) -> bytes | None:
+        """Read what is there; None if there is nothing: sockets may be readable for nothing.
 
         Raises:
             ClosedResourceError: it was closed.
             BrokenResourceError: the connection broke.
         """
-        if (descriptor := socket.fileno()) < 0:
-            return await self._stream.receive_some(max_bytes)
-        if self._was_full:
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.wait_readable(descriptor)
+        self._was_full = False
         try:
             # It may have been closed since it became readable: its number is that of another file then.
             data = os.read(socket.fileno(), max_bytes)
-            self._was_full = len(data) == max_bytes
-            return data
         except BlockingIOError:
-            # It was readable for nothing, as sockets may be.
-            self._was_full = False
-            return await self._stream.receive_some(max_bytes)
+            return None
         except OSError as error:
             if socket.fileno() < 0:
                 raise trio.ClosedResourceError("this socket was closed") from None
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+        self._was_full = len(data) == max_bytes
+        return data
 
     def _take_note(self, data: bytes | bytearray) -> None:
         if not data:
@@ -247,20 +244,17 @@ class LinkStream(trio.abc.Stream):
             return
         self.bytes_received += len(data)
         self.last_received = self._clock()
-        if self.established:
-            self._cut(bytes(data))
-        else:
-            self._read_head(bytes(data))
+        data = bytes(data) if self.established else self._read_head(bytes(data))
+        if data:
+            splitter = self._splitter
+            self._messages += splitter.feed(data)
+            if splitter.control:
+                self._passing += splitter.take_control()
+            if splitter.violation is not None:
+                self.ended.set()
 
-    def _cut(self, data: bytes) -> None:
-        splitter = self._splitter
-        self._messages += splitter.feed(data)
-        self._passing += splitter.take_control()
-        if splitter.violation is not None:
-            self.ended.set()
-
-    def _read_head(self, data: bytes) -> None:
-        """Take what belongs to the handshake, and cut what stands behind its end if that is a 101."""
+    def _read_head(self, data: bytes) -> bytes:
+        """Take what belongs to the handshake; return what stands behind its end if that is a 101."""
         known, behind = len(self.head), b""
         if not self._has_head:
             self.head += data
@@ -272,8 +266,7 @@ class LinkStream(trio.abc.Stream):
         if not self.established and self.bytes_received > MAX_HANDSHAKE:
             raise trio.BrokenResourceError("the handshake's answer is too long")
         self._passing += data
-        if behind:
-            self._cut(behind)
+        return behind
 
     def _end(self) -> None:
         """Note that nothing can be read any more."""
