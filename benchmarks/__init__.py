@@ -5,7 +5,7 @@
     python -m benchmarks                                   all cases, quickly
     python -m benchmarks list
     python -m benchmarks prepare [PEER ...]
-    python -m benchmarks run [NAME ...] [--rounds N] [--quick] [--json FILE] [--check]
+    python -m benchmarks run [NAME ...] [--rounds N] [--quick] [--let-sleep] [--json FILE] [--check]
     python -m benchmarks report [FILE ...] [--output FILE]
 
 A case has *contenders* that do the same work. Each measurement is one contender in a

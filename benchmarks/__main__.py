@@ -131,6 +131,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="What trio_signal costs, beside the same work done with other libraries. "
         "Without a command: all cases, quickly.",
     )
+    # Without a command: as `run --quick`. What a command has of these, it sets itself.
     parser.set_defaults(names=[], rounds=None, quick=True, let_sleep=False, json=None, check=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("list", help="name the cases and their contenders")

@@ -154,9 +154,8 @@ class Stopwatch:
 class Takings(Generic[T]):
     """What is taken while a watch runs, of which no more is kept than a piece.
 
-    A contender that kept everything would be measured growing, with new memory for every fourth message and
-    no text where a cache knows it, which nobody's program does. So the watch stops after each piece, which
-    is summed up and forgotten.
+    A contender that kept everything would be measured growing: pages of memory touched for the first time,
+    and texts that are in no cache. So the watch stops after each piece, which is summed up and forgotten.
 
     Args:
         read: makes an item of what is taken.
@@ -173,15 +172,19 @@ class Takings(Generic[T]):
         self.watch: Final = Stopwatch()
 
     def pieces(self, count: int, size: int = PIECE) -> Iterator[int]:
-        """Start the watch anew and yield how many are to be taken next, until it is so many in all."""
+        """Start the watch anew; yield how many to take next, ``size`` at most, until it is so many in all."""
         self.watch.start()
         for done in range(0, count, size):
             self.watch.go_on()
             yield min(size, count - done)
             self.watch.stop()
-            self._tally.add(map(self._read, self.taken))
-            self.taken.clear()
+            self._sum_up()
 
     def measurement(self, count: int) -> Measurement:
-        """Return the figures of what was taken last, so many, and the work in all."""
+        """Return the figures of what was taken last, so many, and all the work, with what came too much."""
+        self._sum_up()
         return Measurement(self.watch.figures(count), self._tally.work)
+
+    def _sum_up(self) -> None:
+        self._tally.add(map(self._read, self.taken))
+        self.taken.clear()

@@ -79,7 +79,7 @@ def environment_text(facts: dict[str, Any]) -> str:
 
 def idle_text(facts: dict[str, Any]) -> str:
     """Say what idle processors did."""
-    return "kept awake when idle" if facts.get("kept_awake") else "asleep when idle"
+    return "kept awake when idle" if facts.get("kept_awake") else "free to sleep when idle"
 
 
 def load_text(load: Sequence[float]) -> str:

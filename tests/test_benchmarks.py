@@ -1,33 +1,39 @@
 """The benchmarks do what they say. What figures a contender gets is not what is tested."""
 
+import asyncio
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import re
 import socket
+from collections import abc
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks import contender as contender_module
 from benchmarks import harness, report, traffic
 from benchmarks.case import Case, Contender, Goal, Metric, Plot
 from benchmarks.cases.receive import ours
+from benchmarks.cases.receive.orders import Orders, as_it_is
 from benchmarks.catalogue import CASES
-from benchmarks.contender import Item, Measurement, Params, Stopwatch, Takings, Work
+from benchmarks.contender import Gateway, Item, Measurement, Params, Stopwatch, Takings, Work
 from benchmarks.generators import Generator
 from benchmarks.harness import CaseResult, Result, run_case, turns
 from benchmarks.harness import _last_words as last_words
 from benchmarks.page import page, read_runs
 from benchmarks.peers import PEERS, Environment, Peer, PeerMissing, Program, bring
 from benchmarks.peers import peer as peer_module
+from benchmarks.rivals.asyncio_work import Reception
 from benchmarks.wakefulness import processors_awake
 from trio_signal._wire import Frame
 from trio_signal.testing import server_frame
@@ -381,65 +387,160 @@ def test_work_is_contents_in_order() -> None:
     )
 
 
-def test_a_stopwatch_counts_from_its_last_start() -> None:
+class ScriptedTime:
+    """Stands in for the module `time` where something is measured."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return self.now / 2
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedTime:
+    it = ScriptedTime()
+    monkeypatch.setattr(contender_module, "time", it)
+    return it
+
+
+class NotingGateway(Gateway):
+    """Writes nothing, and notes what it is ordered to do."""
+
+    def order(self, command: str, *numbers: int) -> None:
+        if command == "blast" and numbers == (13,):
+            raise RuntimeError("the generator did not obey")
+        ORDERS.append((command, *numbers))
+
+
+ORDERS: Final[list[tuple[object, ...]]] = []
+
+
+@pytest.fixture
+def noting() -> NotingGateway:
+    ORDERS.clear()
+    return NotingGateway("127.0.0.1", 1, 2)
+
+
+def as_they_come(count: int) -> list[Item]:
+    return [(number, "+15550101", None, f"text {number}") for number in range(count)]
+
+
+def test_a_stopwatch_leaves_out_what_goes_by_while_it_stands(scripted: ScriptedTime) -> None:
     watch = Stopwatch()
+    scripted.now += 3
     watch.stop()
-    watch.seconds = watch.cpu_seconds = 0.5
-    assert watch.figures(10) == {"rate": 20.0, "cpu": 50_000.0}
-
-
-def test_a_stopwatch_that_goes_on_leaves_out_what_went_by_while_it_stood() -> None:
-    watch = Stopwatch()
-    watch.seconds = watch.cpu_seconds = 3600.0
+    scripted.now += 1000
     watch.go_on()
+    scripted.now += 4
     watch.stop()
-    assert 3600 < watch.seconds < 7200
-    assert 3600 <= watch.cpu_seconds < 7200
+    assert (watch.seconds, watch.cpu_seconds) == (7, 3.5)
+    assert watch.figures(14) == {"rate": 2.0, "cpu": 250_000.0}
     watch.start()
+    scripted.now += 1
     watch.stop()
-    assert watch.seconds < 3600
+    assert (watch.seconds, watch.cpu_seconds) == (1, 0.5)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 100])
-def test_what_is_taken_is_summed_up_piece_by_piece_and_forgotten(size: int) -> None:
-    everything: list[Item] = [(number, "+15550101", None, f"text {number}") for number in range(17)]
+def test_what_is_taken_is_summed_up_piece_by_piece_and_forgotten_while_the_watch_stands(
+    size: int, scripted: ScriptedTime
+) -> None:
+    def read(item: Item) -> Item:
+        scripted.now += 1000
+        return item
+
+    everything = as_they_come(17)
     left = iter(everything)
-    takings = Takings[Item](lambda item: item)
+    takings = Takings[Item](read)
     for count in (5, 12):
         pieces: list[int] = []
         for piece in takings.pieces(count, size):
             assert not takings.taken
-            takings.taken.extend(next(left) for _ in range(piece))
+            for _ in range(piece):
+                scripted.now += 2
+                takings.taken.append(next(left))
             pieces.append(piece)
         assert sum(pieces) == count
         assert max(pieces) == min(size, count)
     measurement = takings.measurement(12)
     assert measurement.work == Work.of(everything)
-    assert measurement.figures == takings.watch.figures(12)
+    # The warm-up does not count.
+    assert measurement.figures == {"rate": 0.5, "cpu": 1e6}
 
 
-def test_the_watch_stands_while_a_piece_is_summed_up() -> None:
-    stood: list[float] = []
+PACE: Final = {"interval": 500}
 
-    def read(item: Item) -> Item:
-        stood.append(takings.watch.seconds)
-        return item
 
-    takings = Takings[Item](read)
-    for _ in takings.pieces(2, 1):
-        takings.taken.append((1, None, None, None))
-    assert 0 < stood[0] < stood[1] == takings.watch.seconds
+@pytest.mark.parametrize(("more", "pieces"), [({}, [66, 1000, 1000, 7]), (PACE, [66, 2007])])
+def test_a_burst_is_taken_in_pieces_and_what_is_paced_in_one(
+    more: dict[str, int], pieces: list[int], noting: NotingGateway, scripted: ScriptedTime
+) -> None:
+    orders = Orders(noting, {"warm": 66, "count": 2007} | more, as_it_is)
+    everything, told = iter(as_they_come(2073)), list[int]()
+    for count in orders:
+        told.append(count)
+        orders.taken.extend(itertools.islice(everything, count))
+        scripted.now += count * 2
+    assert told == pieces
+    command = ("pace", 500) if more else ("blast",)
+    written = [(command[0], count, *command[1:]) for count in (66, 2007)]
+    assert [("prepare", 2073), *written] == ORDERS
+    assert orders.measurement() == Measurement({"rate": 0.5, "cpu": 1e6}, Work.of(as_they_come(2073)))
+
+
+def received_by_a_handler(noting: Gateway, params: Params, items: list[Item]) -> Measurement:
+    async def receive() -> Measurement:
+        reception = Reception(noting, params)
+
+        async def handle_all() -> None:
+            for item in items:
+                reception.take(item)
+
+        async with asyncio.TaskGroup() as tasks:
+            measuring = tasks.create_task(reception.measure())
+            await asyncio.sleep(0)
+            tasks.create_task(handle_all())
+        return measuring.result()
+
+    return asyncio.run(receive())
+
+
+@pytest.mark.parametrize("more", [{}, PACE])
+def test_who_is_called_takes_the_same_pieces(more: dict[str, int], noting: NotingGateway) -> None:
+    params = {"warm": 66, "count": 2007} | more
+    assert received_by_a_handler(noting, params, as_they_come(2073)).work == Work.of(as_they_come(2073))
+    assert len(ORDERS) == 3
+    # What comes behind the last one that was ordered is other work.
+    too_much = received_by_a_handler(noting, params, as_they_come(2075)).work
+    assert too_much == Work.of(as_they_come(2075))
+
+
+def test_a_generator_that_does_not_obey_a_handler_is_told(noting: NotingGateway) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        received_by_a_handler(noting, {"warm": 66, "count": 13}, as_they_come(79))
+    assert caught.group_contains(RuntimeError, match="did not obey")
 
 
 # The processors.
 
 
-def test_processors_are_kept_awake_for_as_long_as_something_is_measured(tmp_path: Path) -> None:
+@pytest.fixture
+def driver(tmp_path: Path) -> Path:
+    it = tmp_path / "current_driver"
+    it.write_text("haltpoll\n")
+    return it
+
+
+def test_processors_are_kept_awake_for_as_long_as_something_is_measured(tmp_path: Path, driver: Path) -> None:
     wish = tmp_path / "wish"
     os.mkfifo(wish)
     reader = os.open(wish, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with processors_awake(wish) as awake:
+        with processors_awake(wish, driver) as awake:
             assert awake
             assert os.read(reader, 8) == b"\0\0\0\0"
             with pytest.raises(BlockingIOError):
@@ -449,16 +550,30 @@ def test_processors_are_kept_awake_for_as_long_as_something_is_measured(tmp_path
         os.close(reader)
 
 
-def test_a_system_that_cannot_keep_them_awake_is_measured_as_it_is(tmp_path: Path) -> None:
-    with processors_awake(tmp_path / "wish") as awake:
+@pytest.mark.parametrize("hindrance", ["no wishes", "wishes not taken", "no drivers", "no driver"])
+def test_a_system_that_cannot_keep_them_awake_is_measured_as_it_is(
+    hindrance: str, tmp_path: Path, driver: Path
+) -> None:
+    wish = tmp_path / "wish"
+    if hindrance == "wishes not taken":
+        wish = Path("/dev/full")
+    elif hindrance != "no wishes":
+        wish.write_bytes(b"")
+        driver.write_text("none\n") if hindrance == "no driver" else driver.unlink()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyError) as caught, processors_awake(wish, driver) as awake:
         assert not awake
-    assert not list(tmp_path.iterdir())
+        raise KeyError("what went wrong")
+    # It is told alone, and not as what happened while another error was handled.
+    assert caught.value.__context__ is None
+    assert sorted(tmp_path.iterdir()) == before
 
 
-def test_an_error_while_they_are_awake_is_not_swallowed(tmp_path: Path) -> None:
+def test_an_error_while_they_are_awake_is_not_swallowed(tmp_path: Path, driver: Path) -> None:
     wish = tmp_path / "wish"
     wish.write_bytes(b"")
-    with pytest.raises(PermissionError, match="not ours"), processors_awake(wish):
+    with pytest.raises(PermissionError, match="not ours"), processors_awake(wish, driver) as awake:
+        assert awake
         raise PermissionError("not ours")
 
 
@@ -700,6 +815,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Case]:
     cases = {"good": case_of("honest"), "bad": case_of("honest", "broken")}
     monkeypatch.setattr(command, "CASES", cases)
     monkeypatch.setattr(command, "HOME", tmp_path / "bench")
+    monkeypatch.setattr(command, "processors_awake", lambda: contextlib.nullcontext(False))
     return cases
 
 
@@ -764,11 +880,11 @@ def test_without_a_command_everything_is_run_quickly(
     ("flags", "can", "words"),
     [
         ((), True, "kept awake when idle"),
-        (("--let-sleep",), True, "asleep when idle"),
-        ((), False, "asleep when idle"),
+        (("--let-sleep",), True, "free to sleep when idle"),
+        ((), False, "free to sleep when idle"),
     ],
 )
-def test_what_is_measured_says_whether_idle_processors_slept(
+def test_idle_processors_are_kept_awake_while_a_case_runs_and_it_says_so(
     flags: tuple[str, ...],
     can: bool,
     words: str,
@@ -776,9 +892,25 @@ def test_what_is_measured_says_whether_idle_processors_slept(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(command, "processors_awake", lambda: contextlib.nullcontext(can))
+    held: list[bool] = []
+
+    @contextlib.contextmanager
+    def hold() -> abc.Generator[bool]:
+        held.append(can)
+        yield can
+        held.clear()
+
+    def look(case: Case, **_: object) -> CaseResult:
+        assert held == ([] if flags else [can])
+        return rounds_of(a=[1.0])
+
+    monkeypatch.setattr(command, "processors_awake", hold)
+    monkeypatch.setattr(command, "run_case", look)
     assert command.main(["run", "good", "--rounds", "1", *flags]) == 0
+    assert not held
     assert f" CPUs, {words}; " in capsys.readouterr().out
+    assert command.main(["report"]) == 0
+    assert f" CPUs, {words}, " in (command.HOME / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

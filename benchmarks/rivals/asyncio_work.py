@@ -61,6 +61,7 @@ class Reception:
         self._taken: Final = self._orders.taken
         self._pieces: Final = iter(self._orders)
         self._due = 0
+        self._error: Exception | None = None
         self._complete: Final = asyncio.Event()
 
     def take(self, item: Item) -> None:
@@ -70,13 +71,23 @@ class Reception:
             self._order()
 
     async def measure(self) -> Measurement:
-        """Have the messages written to a peer that has been started."""
+        """Have the messages written to a peer that has been started.
+
+        Raises:
+            RuntimeError: the generator did not obey.
+        """
         self._order()
         await self._complete.wait()
+        if self._error is not None:
+            raise self._error
         return self._orders.measurement()
 
     def _order(self) -> None:
-        self._due = next(self._pieces, 0)
+        """End a piece, and order what is next. Called by a handler, whose peer would swallow an error."""
+        try:
+            self._due = next(self._pieces, 0)
+        except (RuntimeError, OSError) as error:
+            self._due, self._error = 0, error
         if not self._due:
             self._complete.set()
 

@@ -1,11 +1,9 @@
 """What the generator is told where messages are received, and what comes of it. Standard library only."""
 
 from collections.abc import Callable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic
 
-from ...contender import PIECE, Gateway, Item, Measurement, Params, Takings
-
-T = TypeVar("T")
+from ...contender import Gateway, Item, Measurement, Params, T, Takings
 
 
 class Orders(Generic[T]):
@@ -26,7 +24,8 @@ class Orders(Generic[T]):
         self._params: Final = params
         self._takings: Final = Takings(read)
         self.taken: Final = self._takings.taken
-        gateway.order("prepare", params["warm"] + params["count"])
+        self._all: Final = params["warm"] + params["count"]
+        gateway.order("prepare", self._all)
 
     def __iter__(self) -> Iterator[int]:
         """Have some written, to warm up and then to measure; yield how many of them to take, piece by piece.
@@ -37,10 +36,10 @@ class Orders(Generic[T]):
         for count in (self._params["warm"], self._params["count"]):
             if "interval" in self._params:
                 self.gateway.order("pace", count, self._params["interval"])
-                yield from self._takings.pieces(count, count)
+                yield from self._takings.pieces(count, size=self._all)
             else:
                 self.gateway.order("blast", count)
-                yield from self._takings.pieces(count, PIECE)
+                yield from self._takings.pieces(count)
 
     def measurement(self) -> Measurement:
         """Return what it came to."""

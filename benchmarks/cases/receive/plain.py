@@ -2,24 +2,22 @@
 
 import json
 from collections.abc import Callable
-from typing import TypeVar
 
 import trio
 from trio_websocket import WebSocketConnection, open_websocket
 
-from ...contender import Gateway, Item, Measurement, Params
+from ...contender import Gateway, Item, Measurement, Params, T
 from ...traffic import ACCOUNT
 from .orders import Orders, as_it_is
-
-T = TypeVar("T")
 
 
 def run(gateway: Gateway, params: Params) -> Measurement:
     """Decode what ``get_message()`` gives and read it, each message when it comes."""
     orders = Orders(gateway, params, as_it_is)
+    keep = orders.taken.append
 
     def take(text: str | bytes) -> None:
-        orders.taken.append(_item(text))
+        keep(_item(text))
 
     return trio.run(_run, orders, take)
 
