@@ -1,6 +1,7 @@
 """The WebSocket under the client, against a peer that is scripted byte by byte, on streams in memory."""
 
 import math
+import os
 import random
 import socket
 import struct
@@ -965,6 +966,43 @@ async def test_others_get_their_turn_between_full_reads_and_may_end_them() -> No
             scope.cancel()
             await stream.receive_some(3)
         assert scope.cancelled_caught
+
+
+@pytest.mark.contract("R7")
+async def test_a_burst_is_read_in_larger_pieces_and_nothing_changes_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted: list[int] = []
+
+    def read(descriptor: int, size: int) -> bytes:
+        wanted.append(size)
+        return real_read(descriptor, size)
+
+    real_read = os.read
+    monkeypatch.setattr(os, "read", read)
+    texts = [b"%d " % number * (100 + number % 50) for number in range(2_000)]
+    head, ping = b"HTTP/1.1 101 Switching Protocols\r\n\r\n", server_frame(b"?", PING)
+    burst = [server_frame(text) + (ping if number % 70 == 0 else b"") for number, text in enumerate(texts)]
+    stream, ours, theirs = await real_pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024 * 1024)
+    passed, messages = bytearray(), list[bytes]()
+
+    async def take_control() -> None:
+        while data := await stream.receive_some(READ):
+            passed.extend(data)
+
+    async with stream, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(theirs.send_all, head + b"".join(burst))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(take_control)
+        with trio.fail_after(30):
+            while len(messages) < len(texts):
+                messages += await stream.draw()
+        await trio.testing.wait_all_tasks_blocked()
+        assert messages == texts
+        assert passed == head + ping * len(range(0, 2_000, 70))
+        assert wanted[0] == READ < max(wanted)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("how", ["reset", "closed", "closed before"])

@@ -184,7 +184,7 @@ class LinkStream(trio.abc.Stream):
                 self._end()
                 await close_at_once(self._stream)  # noqa: ASYNC102  (it shields itself)
         if self.established and data[0] == _PONG:
-            self.last_pong_sent = trio.current_time()
+            self.last_pong_sent = self._clock()
         elif self.established and data[0] == _CLOSE:
             self.close_sent = True
 
