@@ -51,6 +51,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module i
 #: So many UTF-16 code units a text has at least if people are named in it.
 ROOM: Final = 40
 
+#: The highest number that the description allows where a mention begins, and for its length.
+MOST_UNITS: Final = 2**31
+
 LETTER = {"recipients": ["+15550101"], "message": "the cellar is wet"}
 
 REACTIONS = "/v1/reactions/{number}"
@@ -91,9 +94,6 @@ def fuzzable() -> Any:
     for path in ("/v1/reactions/{number}", "/v1/remote-delete/{number}"):
         for operation in description["paths"][path].values():
             operation["parameters"][0]["schema"] = {"enum": [ACCOUNT]}
-    # map_body() makes room for them in the text.
-    mention = description["components"]["schemas"]["Mention"]["properties"]
-    mention["start"]["maximum"] = mention["length"]["maximum"] = ROOM // 2
     # That a parameter is too long may show in the length of the whole target first, and a part of a path that
     # holds a slash makes it another path.
     rejections = ["400", "401", "404", "405", "413", "414", "415", "422"]
@@ -116,16 +116,32 @@ def map_body(_: Any, body: Any) -> Any:
     if not isinstance(body, dict):
         return body
     fields = cast("dict[str, Any]", body)
-    text, preview, reaction = (fields.get(name) for name in ("message", "link_preview", "reaction"))
+    names = ("message", "mentions", "link_preview", "reaction")
+    text, mentions, preview, reaction = (fields.get(name) for name in names)
     text = "" if text is None and fields.get("base64_attachments") else text
     # To what cannot be sent anyhow nothing is added, lest it can.
     if isinstance(text, str) and (text or fields.get("base64_attachments")):
-        room = " " * ROOM if fields.get("mentions") else ""
+        room = " " * ROOM if mentions else ""
         url = cast("dict[str, Any]", preview).get("url") if isinstance(preview, dict) else None
         fields = {**fields, "message": f"{text}{room}{url}" if isinstance(url, str) else text + room}
     if isinstance(reaction, str) and len(reaction) <= 64:
         fields = {**fields, "reaction": reaction[:16]}
+    if isinstance(mentions, list):
+        fields = {**fields, "mentions": [within_the_room(each) for each in cast("Sequence[Any]", mentions)]}
     return fields
+
+
+def within_the_room(mention: Any) -> Any:
+    """Move a mention to where a text has room for it; one that is wrong wherever it is stays as it is."""
+    if not isinstance(mention, dict):
+        return mention
+    fields = cast("dict[str, Any]", mention)
+    moved = {
+        name: least + (fields[name] - least) % (ROOM // 2)
+        for name, least in (("start", 0), ("length", 1))
+        if type(fields.get(name)) is int and least <= fields[name] <= MOST_UNITS
+    }
+    return {**fields, **moved}
 
 
 def with_whole_numbers(value: Any) -> Any:
@@ -351,6 +367,10 @@ def test_every_route_does_what_the_description_says(hub: Address, case: Any) -> 
     excluded = excluded_for(case, response)
     if response.status_code == 501:
         assert response.json()["unsupported"]
+        excluded.append(api.checks.not_a_server_error)
+    elif response.status_code == 504:
+        # A group that may be and is not: from the gateway's words nobody knows that nothing was done.
+        assert response.json()["error"].startswith("Failed to send to group: Group not found")
         excluded.append(api.checks.not_a_server_error)
     case.validate_response(response, excluded_checks=excluded)
 
