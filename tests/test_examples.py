@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from examples import command_bot
 from examples.alert_from_stdin import WORTH_SENDING_FOR, alert
@@ -420,6 +420,8 @@ async def test_the_echo_bot_as_a_program_outlives_a_restart_and_ends_in_order(ki
         await gateway.wait_connected()
         gateway.deliver(text="one")
         await gateway.wait_received(1)
+        # It has answered by then; without an answer the bot would wait for evidence at the end.
+        await wait_all_tasks_blocked()
         await gateway.restart()
         await gateway.wait_connected()
         gateway.deliver(text="two")
