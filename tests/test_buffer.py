@@ -407,6 +407,35 @@ def test_dead_messages_are_cleared_out_and_the_live_ones_keep_their_order() -> N
 
 
 @pytest.mark.contract("O3")
+def test_dead_messages_are_cleared_out_once_in_as_many_as_there_is_room_for() -> None:
+    class Counting(MessageBuffer):
+        clearings = 0
+
+        def _clear_out(self) -> None:
+            self.clearings += 1
+            super()._clear_out()
+
+    buffer = Counting(max_size=100, overflow="error")
+    live = [buffer.enqueue(PEER, str(n)) for n in range(99)]
+    for _ in range(1000):
+        assert buffer.enqueue(PEER, "dead").withdraw()
+    assert buffer.clearings <= 10
+    assert buffer.drain() == live
+
+
+@pytest.mark.contract("O3", "O4")
+def test_what_is_withdrawn_behind_a_busy_conversation_leaves_nothing_behind() -> None:
+    buffer = MessageBuffer(max_size=3)
+    busy = buffer.enqueue(PEER, "is being sent")
+    assert buffer.next_in_turn() is busy
+    for n in range(1000):
+        message = buffer.enqueue(PEER, str(n))
+        assert buffer.next_in_turn() is None
+        assert message.withdraw()
+        assert len(buffer._lanes) == 0
+
+
+@pytest.mark.contract("O3")
 @pytest.mark.parametrize("withdrawn", [False, True])
 def test_deadlines_of_messages_that_have_left_do_not_pile_up(withdrawn: bool) -> None:
     buffer = MessageBuffer(max_size=4)
@@ -723,6 +752,49 @@ async def test_closing_ends_a_task_that_waits(autojump_clock: MockClock) -> None
         await start_taker(nursery, buffer, taken)
         buffer.close()
     assert taken == []
+
+
+async def test_take_in_turn_is_a_checkpoint_where_it_takes_long_and_at_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    buffer = MessageBuffer(max_size=600)
+    first = buffer.enqueue(PEER, "its conversation is busy")
+    assert await buffer.take_in_turn() is first
+    for n in range(300):
+        buffer.enqueue(PEER, str(n))
+    other = buffer.enqueue("+15550199", "behind many")
+    with assert_checkpoints():
+        assert await buffer.take_in_turn() is other
+    buffer.close()
+    with assert_checkpoints(), pytest.raises(trio.EndOfChannel):
+        await buffer.take_in_turn()
+
+
+def test_what_is_left_to_the_next_process_is_out_of_reach() -> None:
+    buffer = MessageBuffer()
+    messages = [buffer.enqueue(PEER, text) for text in "12"]
+    buffer.leave_all()
+    assert buffer.is_empty()
+    assert [message.withdraw() for message in messages] == [False, False]
+    assert buffer.statistics().outgoing.pending == 2
+
+
+def test_what_an_earlier_process_began_is_counted() -> None:
+    buffer, message = MessageBuffer(), OutgoingMessage(PEER, "1")
+    buffer.take_over(message)
+    assert buffer.statistics().outgoing.pending == 1
+    settle(message, SENT)
+    outgoing = buffer.statistics().outgoing
+    assert (outgoing.accepted, outgoing.sent, outgoing.pending) == (1, 1, 0)
+
+
+@pytest.mark.contract("D1", "O4")
+def test_more_than_it_holds_may_be_restored() -> None:
+    buffer = MessageBuffer(max_size=2, restored=10)
+    messages = [OutgoingMessage(PEER, str(n)) for n in range(10)]
+    for message in messages:
+        buffer.restore(message)
+    assert buffer.drain() == messages
 
 
 # --- put() ---
@@ -1044,6 +1116,34 @@ def test_waiting_for_room_is_first_come_first_served(ops: list[str], max_size: i
         assert queue == []
 
     run(main)
+
+
+@pytest.mark.parametrize("overflow", ["drop_newest", "wait"])
+async def test_admit_is_a_checkpoint_where_there_is_no_room_at_once(
+    overflow: Overflow, autojump_clock: MockClock
+) -> None:
+    buffer = MessageBuffer(1, overflow=overflow)
+    first = buffer.enqueue(PEER, "1")
+    late = OutgoingMessage(PEER, "2", deadline=trio.current_time() - 1)
+    with assert_checkpoints():
+        assert not await buffer.admit(late)
+    assert buffer.drain() == [first]
+
+
+@pytest.mark.contract("O3")
+@pytest.mark.parametrize("bounds", [{"max_size": 2}, {"max_bytes": 2 * (COST + 1)}])
+async def test_what_is_on_its_way_in_is_bounded_though_the_oldest_make_room(
+    bounds: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    buffer = MessageBuffer(**bounds)
+    first, second, third = (OutgoingMessage(PEER, text) for text in "123")
+    assert await buffer.admit(first)
+    assert await buffer.admit(second)
+    with trio.move_on_after(1) as waited:
+        await buffer.admit(third)
+    assert waited.cancelled_caught
+    buffer.enter(first)
+    assert await buffer.admit(third)
 
 
 @pytest.mark.contract("O3", "C5")

@@ -283,3 +283,30 @@ def test_what_nobody_can_remember_by_one_number_is_bounded_as_well() -> None:
         assert len(messages.new_of([said(timestamp=2**63 + timestamp)])) == 1
     assert len(messages._filter) == 50
     assert len(messages._origins) == 0
+
+
+@pytest.mark.contract("R6")
+def test_a_message_is_remembered_as_one_integer() -> None:
+    messages = MessageFilter()
+    # The largest timestamp that fits; the first of an origin and the others go different ways.
+    for timestamp in (5, 6, 2**63 - 1):
+        messages.new_of([said(timestamp=timestamp), said(group="group", timestamp=timestamp)])
+    assert [type(key) for key in messages._filter] == [int] * 6
+    assert len(messages._origins) == 2
+
+
+@pytest.mark.contract("R6")
+def test_origins_are_looked_through_once_in_a_thousand_messages() -> None:
+    class Counting(MessageFilter):
+        looks = 0
+
+        def _forget_origins(self) -> None:
+            self.looks += 1
+            super()._forget_origins()
+
+    messages = Counting()
+    # All are still used, so none can be forgotten.
+    for sender in range(5_000):
+        messages.new_of([said(sender=f"{sender}")])
+    assert len(messages._origins) == 5_000
+    assert messages.looks <= 5

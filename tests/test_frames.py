@@ -240,14 +240,22 @@ def test_characters_that_only_together_are_utf8_are_none() -> None:
 
 def test_text_behind_other_text_is_looked_at_whatever_follows() -> None:
     bad, long = server_frame(b"\xff"), "ü" * 100_000
-    good = [server_frame("gut, grün".encode()), fragmented("grün".encode(), 3), PING]
+    any_bytes = server_frame(b"\xff\xfe", Opcode.BINARY)
+    good = [server_frame("gut, grün".encode()), fragmented("grün".encode(), 3), any_bytes, PING]
     for others in itertools.permutations(good):
-        for place in range(4):
+        for place in range(5):
             ours = whole(*others[:place], bad, *others[place:])
             assert (ours.code, len(ours.messages)) == (1007, sum(each != PING for each in others[:place]))
     # What is long is looked at in pieces, and its last character must be whole too.
     assert whole(server_frame(long.encode())).messages == [long.encode()]
     assert whole(server_frame(long.encode()[:-1])).code == 1007
+
+
+def test_in_each_read_the_first_text_is_looked_at_too() -> None:
+    good, bad = server_frame(b"good"), server_frame(b"\xff")
+    for place in range(3):
+        ours = Given([good * 3, good * place + bad + good])
+        assert (len(ours.messages), ours.code, ours.words) == (3 + place, 1007, "text that is not UTF-8")
 
 
 def test_a_control_frame_may_be_so_long_and_no_longer() -> None:
@@ -271,6 +279,19 @@ def test_a_large_frame_in_many_pieces_costs_no_more_than_its_size() -> None:
     # To copy all that has come for each piece would take half a minute.
     assert time.process_time() - began < 5
     assert [len(message) for message in given] == [size]
+
+
+def test_long_text_is_not_decoded_as_a_whole() -> None:
+    """One character beyond the first 65,536 makes Python take four bytes for each."""
+    text = "\N{PARTY POPPER}".encode() + b"x" * (2 << 20)
+    frame, splitter = server_frame(text), FrameSplitter(4 << 20)
+    tracemalloc.start()
+    try:
+        assert splitter.feed(frame) == [text]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * len(text)
 
 
 def test_it_holds_no_more_than_one_message() -> None:

@@ -317,7 +317,6 @@ class MessageBuffer:
     def close(self) -> None:
         """Accept nothing more. What waits can still be taken. Idempotent."""
         self._closed = True
-        self._send.close()
         while self._takers.give(None):
             pass
         self._notify()
