@@ -45,8 +45,9 @@ from .mutations import Mutant, mutants_of
 ROOT: Final = Path(__file__).parent.parent
 SURVIVORS: Final = Path(__file__).with_name("surviving_mutants.txt")
 
-#: At least so many of the mutants of each module must be killed, in percent.
-LEAST: Final = 90.0
+#: At least so many of the mutants of each module must be killed, in percent, however good the reasons of the
+#: others are. In a module with a short way beside the general one, many a change costs nothing but time.
+LEAST: Final = 80.0
 
 #: The tests that are to notice a change of a pure module: the whole list ``PURE`` of the Makefile.
 TESTS: Final[dict[str, tuple[str, ...]]] = {
