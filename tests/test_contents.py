@@ -1,6 +1,7 @@
 """What a message says, and what Signal cannot carry."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
 
@@ -16,6 +17,7 @@ from trio_signal._contents import (
     Target,
     Text,
     check_all,
+    with_files,
 )
 
 PEER = "+15550101"
@@ -86,7 +88,10 @@ def test_only_an_attachment_can_be_viewed_once() -> None:
 def test_a_mention_ends_within_the_text_counted_in_utf_16() -> None:
     assert Text("👋x", mentions=(Mention(0, 2, PEER), Mention(2, 1, UUID))).text == "👋x"
     assert "has 3 UTF-16 code units" in refused("mentions", Text, "👋x", mentions=(Mention(2, 2, PEER),))
-    refused("mentions", Text, "x" * 2000, mentions=(Mention(0, 1, PEER),) * 1001)
+    # Whichever of them it is that ends behind the text.
+    within, behind = Mention(0, 2, PEER), Mention(3, 1, UUID)
+    refused("mentions", Text, "👋x", mentions=(within, behind))
+    refused("mentions", Text, "👋x", mentions=(behind, within))
 
 
 def test_the_marks_of_a_styled_text_do_not_count_for_a_mention() -> None:
@@ -214,3 +219,45 @@ def test_a_list_of_other_things_is_refused(given: Any) -> None:
 def test_any_iterable_of_the_kind_is_taken() -> None:
     mention = Mention(0, 1, PEER)
     assert check_all("mentions", iter([mention]), Mention) == (mention,)
+
+
+def test_a_text_gets_other_files_and_stays_as_it_is_otherwise() -> None:
+    text = Text("👋", (FILE,), Quote(NOW, UUID), mentions=(Mention(0, 2, PEER),), view_once=True)
+    other = OutgoingAttachment(b"678", "b.png", "image/png", 3)
+    assert with_files(text, (other, FILE)) == Text(
+        "👋", (other, FILE), text.quote, mentions=text.mentions, view_once=True
+    )
+    assert text.attachments == (FILE,)
+
+
+# --- The last of each range ---
+
+
+def preview(
+    url: str = "https://example.org", title: str = "A", description: str = "", image: bytes | None = None
+) -> LinkPreview:
+    return LinkPreview(url, title, description, image)
+
+
+LIMITS: Final[dict[str, tuple[int, Callable[[int], object]]]] = {
+    "text": (16_777_216, lambda size: Text("x" * size)),
+    "preview.url": (4096, lambda size: preview(url="https://".ljust(size, "x"))),
+    "preview.title": (4096, lambda size: preview(title="x" * size)),
+    "preview.description": (4096, lambda size: preview(description="x" * size)),
+    "preview.image": (2_097_152, lambda size: preview(image=bytes(size))),
+    "emoji": (64, lambda size: Reaction("x" * size, PEER, NOW)),
+    "mentions": (1000, lambda size: Text("x", mentions=(Mention(0, 1, PEER),) * size)),
+}
+
+
+@pytest.mark.parametrize("argument", LIMITS)
+def test_what_is_too_much_begins_behind_the_limit(argument: str) -> None:
+    most, make = LIMITS[argument]
+    make(most)
+    refused(argument, make, most + 1)
+
+
+def test_a_time_is_what_java_holds_of_one() -> None:
+    assert RemoteDelete(0).timestamp == 0
+    assert RemoteDelete(2**63 - 1).timestamp == 2**63 - 1
+    refused("target.timestamp", RemoteDelete, 2**63)

@@ -772,6 +772,16 @@ def test_a_key_of_very_long_names_is_short_and_as_good(field: str) -> None:
     assert len(repr(receive(call).duplicate_key)) < 200
 
 
+@pytest.mark.threat("T2")
+@pytest.mark.parametrize(("length", "is_kept"), [(2048, True), (2049, False)])
+def test_which_key_is_too_long_to_be_kept_as_it_is(length: int, is_kept: bool) -> None:
+    name = "x" * (length - len("message"))
+    message = {"sourceUuid": name, "dataMessage": {"timestamp": T, "message": "hi"}}
+    key = receive({"envelope": message}).duplicate_key
+    assert key is not None
+    assert (name in key) is is_kept
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.contract("R6")
 def test_copies_of_a_message_have_one_key(name: str) -> None:

@@ -1,5 +1,6 @@
 import socket
 import ssl
+from typing import TypeVar
 
 import pytest
 import trio
@@ -29,7 +30,14 @@ from trio_signal import (
     UnknownAccount,
     WrongGatewayMode,
 )
-from trio_signal._errors import TRANSIENT_STATUSES, Remedy, remedy_for, remedy_for_status, told
+from trio_signal._errors import (
+    TRANSIENT_STATUSES,
+    Remedy,
+    forget_frames,
+    remedy_for,
+    remedy_for_status,
+    told,
+)
 
 RAISED = LinkLost("it was raised")
 
@@ -171,6 +179,75 @@ def test_of_a_group_the_gateways_error_is_told() -> None:
     assert told(ExceptionGroup("", [ExceptionGroup("", [other, ValueError()]), ValueError()])) is other
 
 
+# --- Errors that are kept ---
+
+Error = TypeVar("Error", bound=BaseException)
+
+
+def raised(error: Error) -> Error:
+    """Return the error with the frames that it came through."""
+    try:
+        raise error
+    except type(error) as same:
+        return same
+
+
+def test_an_error_that_is_kept_loses_the_frames_of_all_that_is_behind_it() -> None:
+    first = raised(TimeoutError())
+    cause = raised(during(OSError("x"), first))
+    leaves = raised(OSError("y")), raised(ValueError())
+    group = raised(ExceptionGroup("", leaves))
+    error = raised(during(caused(LinkLost("gone"), cause), group))
+    everything = [error, cause, first, group, *leaves]
+    assert all(each.__traceback__ is not None for each in everything)
+    forget_frames(error, handled=None)
+    assert [each.__traceback__ for each in everything] == [None] * 6
+    # What happened can still be told.
+    assert (error.__cause__, error.__context__, cause.__context__) == (cause, group, first)
+    assert group.exceptions == leaves
+
+
+def test_errors_that_go_in_circles_lose_their_frames_too() -> None:
+    one, two = raised(LinkLost("one")), raised(LinkLost("two"))
+    caused(one, two)
+    caused(two, one)
+    forget_frames(one, handled=None)
+    assert (one.__traceback__, two.__traceback__) == (None, None)
+    assert one.__cause__ is two
+
+
+def test_what_was_being_handled_before_is_left_alone() -> None:
+    handled = raised(ValueError("somebody else's"))
+    frames = handled.__traceback__
+    cause = raised(during(OSError("x"), handled))
+    error = raised(during(caused(LinkLost("gone"), cause), handled))
+    forget_frames(error, handled=handled)
+    assert (error.__context__, error.__cause__, cause.__context__) == (None, cause, None)
+    forget_frames(caused(LinkLost("gone"), handled), handled=handled)
+    assert handled.__traceback__ is frames is not None
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_an_error_does_not_lead_to_a_group_of_nothing_but_itself(depth: int) -> None:
+    error = LinkLost("gone")
+    group = ExceptionGroup[Exception]("", [error])
+    for _ in range(1, depth):
+        group = ExceptionGroup("", [group])
+    during(caused(error, group), group)
+    forget_frames(error, handled=None)
+    assert (error.__cause__, error.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_error_leads_to_the_group_that_tells_more_than_itself(place: int) -> None:
+    error, others = LinkLost("gone"), list[Exception]([OSError("x"), OSError("y")])
+    others.insert(place, error)
+    group, another = ExceptionGroup("", others[:2]), ExceptionGroup("", others[2:])
+    during(caused(error, another), group)
+    forget_frames(error, handled=None)
+    assert (error.__cause__, error.__context__) == (another, group)
+
+
 # --- The classes ---
 
 
@@ -227,21 +304,30 @@ SOMEBODY = FailedRecipient("+15550100", "UNREGISTERED_FAILURE")
         (ConfigurationError("url", "no URL"), "url: no URL", {"argument": "url"}),
         (ObserverLagged(5), "5 state changes", {"missed": 5}),
         (TooManyUnacknowledged(7), "7 events have been taken since", {"count": 7}),
+        (ClientClosed(), "the client has been closed", {}),
         (
             LinkLost("it broke", reason=Reason.HOLE, status=503, retry_after=2.0, close_code=1012),
             "it broke",
             {"reason": Reason.HOLE, "status": 503, "retry_after": 2.0, "close_code": 1012},
+        ),
+        (LinkLost("refused", nobody_listens=True), "refused", {"nobody_listens": True}),
+        (
+            LinkLost(message="it broke"),
+            "it broke",
+            {"status": None, "retry_after": None, "close_code": None, "nobody_listens": False},
         ),
         (
             GatewayRefused("not you", status=403, retry_after=1.0),
             "not you",
             {"status": 403, "retry_after": 1.0},
         ),
+        (GatewayRefused(message="not you", status=401), "not you", {"status": 401, "retry_after": None}),
         (
             AnswerError("no", status=400, code=-5, text="t", challenge_tokens=("c",), failed=(SOMEBODY,)),
             "no",
             {"status": 400, "code": -5, "text": "t", "challenge_tokens": ("c",), "failed": (SOMEBODY,)},
         ),
+        (AnswerError(message="no"), "no", {"status": None, "code": None, "text": "", "failed": ()}),
         (
             RequestFailed(RAISED, Certainty.NOT_SENT),
             "it was raised (nothing was done)",
@@ -263,7 +349,7 @@ SOMEBODY = FailedRecipient("+15550100", "UNREGISTERED_FAILURE")
             {"kind": "LinkLost", "failed": (SOMEBODY,)},
         ),
     ],
-    ids=range(10),
+    ids=range(15),
 )
 def test_an_error_says_what_it_was_made_of(error: SignalError, text: str, told: dict[str, object]) -> None:
     assert str(error).startswith(text)

@@ -501,6 +501,7 @@ def headed(*lines: bytes) -> bytes:
         (GARBAGE, HEAD, b"", UNNOTICED),
         # A proxy ends its own connection when the daemon's may be dead or alive.
         (LAST, headed(b"Server: nginx"), b"", UNNOTICED),
+        (LAST, headed(b"Via: 1.1 proxy"), b"", UNNOTICED),
         (EOF, headed(b"Via: 1.1 proxy"), b"", UNNOTICED),
         # Many a proxy does not say so, but none spells like the daemon: HAProxy, Go.
         (LAST, HEAD.lower().replace(b"http/", b"HTTP/"), b"", UNNOTICED),

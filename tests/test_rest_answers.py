@@ -608,7 +608,16 @@ def test_what_a_failed_recipient_has_to_solve(told: Json, token: str | None) -> 
 
 @pytest.mark.parametrize(
     ("timestamp", "read_as"),
-    [("9" * 19, 10**19 - 1), ("9" * 20, 0), (1, 1), (0, 0), (-1, 0), (True, 0)],
+    [
+        ("9" * 19, 10**19 - 1),
+        ("9" * 20, 0),
+        (2**63 - 1, 2**63 - 1),
+        (2**63, 0),
+        (1, 1),
+        (0, 0),
+        (-1, 0),
+        (True, 0),
+    ],
 )
 def test_the_largest_and_the_smallest_timestamp(timestamp: Json, read_as: int) -> None:
     assert read(201, created(timestamp)).outcome == Sent(read_as)

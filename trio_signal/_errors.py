@@ -363,12 +363,12 @@ def forget_frames(error: BaseException, *, handled: BaseException | None) -> Non
     """Take from an error, and from all that is behind it, the frames that it came through.
 
     Whoever keeps the error would keep with them whatever was there: of a connection, all that it had. Nor
-    does the error lead to itself any more, as it does where it was raised out of a group that it is in.
+    does the error lead to itself any more, as it does where it was raised out of a group of nothing else.
 
     Args:
         error: what is kept.
         handled: what was being handled already before it was raised, since Trio may be run in an ``except``
-            block. It is somebody else's and stays as it is, and the error leads to it no more.
+            block. It is somebody else's and stays as it is, and is the context of none of them any more.
     """
     todo: list[BaseException | None] = [error]
     seen = {id(handled)}
