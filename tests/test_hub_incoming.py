@@ -108,8 +108,9 @@ def test_pings_are_answered_and_pongs_are_not(size: int) -> None:
 
 @pytest.mark.contract("H7")
 def test_who_only_answers_pings_has_no_parser() -> None:
-    incoming, frames = fed([masked(b"", Opcode.PONG)] * 100 + [masked(b"x", Opcode.PING) * 3])
-    assert len(frames) == 3
+    most = masked(b"x" * 125, Opcode.PING) + masked(b"x" * 125, Opcode.PONG)
+    incoming, frames = fed([masked(b"", Opcode.PONG)] * 100 + [masked(b"x", Opcode.PING) * 3, most])
+    assert len(frames) == 4
     assert incoming._wsproto is None
     incoming.take(masked(b"hello"))
     assert incoming._wsproto is not None
@@ -122,6 +123,9 @@ def test_who_only_answers_pings_has_no_parser() -> None:
         server_frame(b"", Opcode.PONG),
         server_frame(b"", Opcode.PING),
         masked(b"x" * 126, Opcode.PONG),
+        masked(b"x" * 126, Opcode.PING),
+        b"\x89\x7f" + b"\x00" * 8,
+        b"\x8a\x7f" + b"\x00" * 8,
         masked(b"x", Opcode.PONG, final=False),
         b"\xca\x80" + b"\x00" * 8,
         b"\x8b\x80" + b"\x00" * 8,

@@ -1038,6 +1038,21 @@ def test_the_log_s_clock_may_be_younger_than_what_it_keeps() -> None:
     assert numbers(log.since(0)) == [2]
 
 
+@pytest.mark.contract("H6")
+@pytest.mark.parametrize("passed", [500.0, -500.0])
+def test_what_a_log_takes_over_counts_from_then_and_not_from_when_it_was_made(passed: float) -> None:
+    """Opening a large store takes a while. A clock that went back shows what it showed."""
+    clock = Clock()
+    log = MessageLog(max_age=AGE, clock=clock)
+    clock.now += passed
+    now = max(clock.now, 1_000.0)
+    log.resume(LogPast("old", 2, rows(90, 10), continues=True), wall=WALL)
+    assert [entry.time for entry in log.since(0).messages] == [now - 90, now - 10]
+    assert covered(World(log, clock)) == 90.0
+    clock.now = now + 10.5
+    assert numbers(log.since(0)) == [2]
+
+
 @pytest.mark.parametrize(
     ("options", "expected", "reason"),
     [
@@ -1075,6 +1090,7 @@ def test_what_a_resumed_log_covers() -> None:
     assert covered(resumed(30, 20, 10, first=7)) == 30.0
     assert covered(resumed(30, 20, 10, max_messages=2)) == 30.0
     assert covered(resumed(200, 150)) == AGE, "nothing came since"
+    assert covered(resumed(200, 150, continues=False)) == 0.0, "nobody knows whether anything did"
     assert covered(resumed()) == 0.0
 
 

@@ -30,6 +30,7 @@ class Scene:
     def ask(self, since: int, epoch: str | None = None, limit: int | None = None) -> tuple[Answer, Any]:
         answer, count = self.recovered.since(since, epoch, limit)
         assert not isinstance(answer.body, bytes | Stream)
+        assert answer.status == 200
         page = json.loads(b"".join(answer.body))
         assert len(page["messages"]) == count
         return answer, page
@@ -90,6 +91,35 @@ def test_what_is_kept_is_bounded_in_number_and_bytes() -> None:
     assert scene.ask(0)[0] is first
     scene.ask(1)
     assert scene.ask(0)[0] is not first
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("over", [0, 1])
+def test_what_is_kept_has_4_mib_and_not_a_byte_more(count: int, over: int) -> None:
+    """That is one answer, or two together. Each time the log goes on there is all of the room again."""
+
+    def ask(scene: Scene) -> list[Answer]:
+        return [scene.ask(number, limit=1)[0] for number in range(count)]
+
+    bare = Scene()
+    bare.tell(count + 1, size=0)
+    size = 4 * KIB * KIB + over - sum(map(size_of, ask(bare)))
+    scene = Scene()
+    scene.tell(size=size // count)
+    if count == 2:
+        scene.tell(size=size - size // count)
+    for _ in range(3):
+        scene.tell()
+        answers = ask(scene)
+        assert sum(map(size_of, answers)) == 4 * KIB * KIB + over
+        if count == 2:
+            assert scene.ask(1, limit=1)[0] is answers[1]
+        assert (scene.ask(0, limit=1)[0] is answers[0]) == (over == 0)
+
+
+def size_of(answer: Answer) -> int:
+    assert isinstance(answer.body, list)
+    return sum(map(len, answer.body))
 
 
 def test_a_very_long_answer_is_the_logs_own_bytes() -> None:

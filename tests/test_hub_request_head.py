@@ -3,6 +3,7 @@
 Where the two differ we are the stricter ones: each such place is named, and held against what we say of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.test_hub_http import CHUNKED, GET, POST, REFUSED, SNIPPETS, UPGRADE, spoil
+from tests.test_hub_http import CHUNKED, GET, POST, REFUSED, SNIPPETS, UPGRADE, H, spoil
 from trio_signal.hub._exchange import Fields, HttpError, Request
 from trio_signal.hub._framing import Chunked
 from trio_signal.hub._request_head import read_head
@@ -171,9 +172,19 @@ def told(head: bytes, known: Fields | None) -> Request | tuple[int, bytes | obje
 
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_is_refused_elsewhere_has_no_other_meaning_here(fault: str) -> None:
-    head = cut(REFUSED[fault][0])
+    data, status = REFUSED[fault]
+    head = cut(data)
     if head is not None:
         assert_alike(head)
+        # What is wrong with some is not in their heads.
+        assert by_ourselves(head) is not None or status_of(head) == status
+
+
+def status_of(head: bytes) -> int:
+    """Return the status with which a head is refused."""
+    with pytest.raises(HttpError) as refused:
+        read_head(head)
+    return refused.value.answer.status
 
 
 ONLY_HERE: Final = {
@@ -192,7 +203,9 @@ ONLY_HERE: Final = {
     "a coding in HTTP/1.0": (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
     "another version": (b"GET / HTTP/1.7\r\nHost: h\r\n\r\n", 505),
     "another form of target": (b"GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+    "a fragment": (b"GET /a#b HTTP/1.1\r\nHost: h\r\n\r\n", 400),
     "two authorizations": (b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n", 400),
+    "two origins": (b"GET / HTTP/1.1\r\nHost: h\r\nOrigin: a\r\nOrigin: a\r\n\r\n", 400),
     "many lines": (b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 98 + b"\r\n", 431),
 }
 
@@ -203,9 +216,68 @@ def test_what_h11_lets_pass_we_refuse(case: str) -> None:
     """If h11 should come to refuse one of these, it is not worth a line here any more."""
     head, status = ONLY_HERE[case]
     assert by_h11(head) is not None
-    with pytest.raises(HttpError) as refused:
-        read_head(head)
-    assert refused.value.answer.status == status
+    assert status_of(head) == status
+
+
+#: Heads with so many of something, the most that are taken, and how one more is refused.
+LIMITS: Final[dict[str, tuple[Callable[[int], bytes], int, int]]] = {
+    "bytes of the target": (lambda count: b"GET /" + b"a" * (count - 1) + H + b"\r\n", 4096, 414),
+    "bytes of path and query": (lambda count: b"GET /?" + b"a" * (count - 2) + H + b"\r\n", 4096, 414),
+    "lines": (lambda count: b"GET /" + H + b"X: y\r\n" * (count - 3) + b"\r\n", 100, 431),
+    "parameters": (lambda count: b"GET /?" + b"&".join([b"a=1"] * count) + H + b"\r\n", 16, 400),
+    "parameters of nothing": (lambda count: b"GET /?" + b"&" * (count - 1) + H + b"\r\n", 16, 400),
+    "digits of a length": (
+        lambda count: b"POST /" + H + b"Content-Length: " + b"9" * count + b"\r\n\r\n",
+        20,
+        400,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LIMITS)
+def test_a_head_may_have_so_much_and_no_more(case: str) -> None:
+    made_with, most, status = LIMITS[case]
+    read_head(made_with(most))
+    assert status_of(made_with(most + 1)) == status
+
+
+def test_endless_lines_are_told_before_anything_else_that_is_wrong() -> None:
+    no_request = b"GET /\r\n" + b"X: y\r\n" * 98 + b"\r\n"
+    assert status_of(no_request) == 400
+    assert status_of(b"X: y\r\n" + no_request) == 431
+
+
+@pytest.mark.threat("T13")
+def test_a_value_holds_any_byte_but_a_control_other_than_the_tab() -> None:
+    taken = {byte for byte in range(256) if by_ourselves(with_field(b"X: a%cb" % byte)) is not None}
+    assert taken == {0x09, *range(0x20, 0x7F), *range(0x80, 0x100)}
+
+
+def with_field(line: bytes) -> bytes:
+    return b"POST /" + H + line + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "stays"),
+    [
+        (with_field(b"X: close"), True),
+        (with_field(b"Connection: keep-alive"), True),
+        (with_field(b"Connection: closed"), True),
+        (with_field(b"Connection: close"), False),
+        (with_field(b"Connection: foo, Close"), False),
+        (b"GET / HTTP/1.0\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\nConnection: close\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", False),
+    ],
+)
+def test_who_does_not_say_otherwise_keeps_the_connection(head: bytes, stays: bool) -> None:
+    assert read_head(head).fields.keeps_alive is stays
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"CHUNKED", b" chunked\t"])
+def test_of_the_codings_chunked_is_taken(coding: bytes) -> None:
+    said = read_head(with_field(b"Transfer-Encoding:" + coding)).headers["transfer-encoding"]
+    assert said.lower() == "chunked"
 
 
 def test_a_head_is_told_in_full() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
@@ -12,7 +13,13 @@ from trio_signal import AnswerError, Certainty, DropReason, FailedRecipient, Lin
 from trio_signal._contents import Content, LinkPreview, Mention, Quote, Reaction, RemoteDelete, Text
 from trio_signal._errors import RecordedError
 from trio_signal._outcomes import Dropped, Failed, Outcome, Sent
-from trio_signal.store._codec import decode_content, decode_outcome, encode_content, encode_outcome
+from trio_signal.store._codec import (
+    decode_content,
+    decode_outcome,
+    encode_content,
+    encode_outcome,
+    with_paths,
+)
 
 PEER = "+15550101"
 UUID = "00000000-0000-4000-8000-000000000002"
@@ -94,6 +101,9 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
 @given(contents)
 @example(Text("**a** b", styled=True, mentions=(Mention(2, 1, PEER),)))
 @example(Text("", (OutgoingAttachment(b"", None, None),)))
+@example(
+    Text("", (OutgoingAttachment(Path("/a"), "a", "a/b", 0), OutgoingAttachment(Path("/b"), "b", "a/b")))
+)
 def test_what_a_message_says_comes_back_as_it_was(content: Content) -> None:
     assert decode_content(encode_content(content)) == content
 
@@ -112,6 +122,72 @@ def test_what_became_of_a_message_comes_back_as_it_was(outcome: Outcome) -> None
     assert back.error.failed == getattr(outcome.error, "failed", ())
     # Recorded twice, it is the same.
     assert encode_outcome(back) == encode_outcome(outcome)
+
+
+#: What is said in the fewest words, as it stands in files.
+SHORT: Final[dict[str, tuple[dict[str, object], Content]]] = {
+    "a text": ({"is": "text", "text": "x"}, Text("x")),
+    "a file": (
+        {
+            "is": "text",
+            "text": "",
+            "files": [{"is": "_File", "name": None, "type": "a/b", "size": 1, "path": b"/a"}],
+        },
+        Text("", (OutgoingAttachment(Path("/a"), None, "a/b", 1),)),
+    ),
+    "a reaction": (
+        {"is": "reaction", "emoji": "x", "author": PEER, "timestamp": 1},
+        Reaction("x", PEER, 1, remove=False),
+    ),
+    "a deletion": ({"is": "delete", "timestamp": 1}, RemoteDelete(1)),
+}
+
+
+@pytest.mark.contract("D1")
+@pytest.mark.parametrize("case", SHORT)
+def test_what_is_not_said_in_a_file_means_what_it_always_meant(case: str) -> None:
+    """Otherwise a text that was accepted before an update would go out as something else after it."""
+    record, content = SHORT[case]
+    written = msgspec.msgpack.encode(record)
+    assert decode_content(written) == content
+    assert encode_content(content) == written
+
+
+def test_paths_are_changed_and_nothing_else_is() -> None:
+    memory = OutgoingAttachment(b"123", "b.txt", "text/plain", 3)
+    files = (
+        OutgoingAttachment(Path("/a"), "a.png", "image/png", 7),
+        memory,
+        OutgoingAttachment(Path("/c"), None, "a/b", 9),
+    )
+    content = Text("look", files, view_once=True, edits=5)
+    changed = with_paths(content, lambda path, size: Path(f"/copies{path}-{size}"))
+    assert changed == Text(
+        "look",
+        (
+            OutgoingAttachment(Path("/copies/a-7"), "a.png", "image/png", 7),
+            memory,
+            OutgoingAttachment(Path("/copies/c-9"), None, "a/b", 9),
+        ),
+        view_once=True,
+        edits=5,
+    )
+    assert isinstance(changed, Text)
+    assert changed.attachments[1] is memory
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Text("x"),
+        Text("", (OutgoingAttachment(b"1", None, "a/b", 1), OutgoingAttachment(Path("/a"), None, "a/b", 1))),
+        Reaction("x", PEER, 1),
+        RemoteDelete(1),
+    ],
+    ids=["text", "files", "reaction", "deletion"],
+)
+def test_where_no_path_changes_the_content_is_the_same(content: Content) -> None:
+    assert with_paths(content, lambda path, _size: path) is content
 
 
 @given(st.binary(max_size=200))

@@ -378,9 +378,17 @@ def test_a_run_that_left_nothing_else_behind_has_left_its_mark(tmp_path: Path) -
     copy_files(path, lost)
     database.apply(Batch(log_rows=[LogRow(3, 13, b"{}")]))
     database.close(clean=True)
-    log = past_of(lost, boot="another").log
+    # Into the same file: one that was copied is known by that already.
+    copy_files(lost, path)
+    log = past_of(path, boot="another").log
     assert log is not None
     assert (log.head, log.continues) == (2, False)
+
+
+@pytest.mark.contract("H3")
+def test_a_log_in_which_nothing_was_numbered_yet_has_its_name(tmp_path: Path) -> None:
+    path = filled(tmp_path / "bot.db", Batch(log_epoch="here"))
+    assert past_of(path) == Past((), 1, (), None, LogPast("here", 0, (), continues=True))
 
 
 # --- Killed at any moment ---

@@ -23,7 +23,7 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """What is written. A field that is not known is a mistake and not news: the file has a version."""
 
 
-class _File(_Record, frozen=True):
+class _File(_Record, frozen=True, tag="_File"):
     name: str | None
     type: str | None
     size: int
