@@ -119,8 +119,11 @@ def test_answers_of_every_form_are_read_however_they_are_cut(name: str) -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [b"\r\n", b"\n", b"x", b"0\r\n\r\n", OK + b"\r\n", OK + b"Content-Length: 2\r\n\r\nno"],
-    ids=["CRLF", "LF", "x", "a last chunk", "a head", "an answer"],
+    [
+        *(b"\r\n", b"\n", b"x", b"x\r\n\r\n", b"0\r\n\r\n", OK + b"\r\n"),
+        OK + b"Content-Length: 2\r\n\r\nno",
+    ],
+    ids=["CRLF", "LF", "x", "x and a blank line", "a last chunk", "a head", "an answer"],
 )
 @pytest.mark.parametrize("name", GOOD)
 def test_what_stands_behind_an_answer_ends_the_connection(name: str, more: bytes) -> None:
@@ -226,11 +229,33 @@ def test_what_is_no_answer_is_refused_however_it_is_cut(name: str) -> None:
 @pytest.mark.threat("T2")
 @pytest.mark.parametrize(
     "start",
-    [b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", b"HTTP/1.1 200 OK\r\nX: y\n\r\n", b"HTTP/1.1 099 X\r\n\r\n"],
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 OK\r\nX: y\n\r\n",
+        b"HTTP/1.1 099 X\r\n\r\n",
+        b"\n\n",
+        b"\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n\n\n",
+    ],
 )
 def test_what_will_never_be_an_answer_is_refused_at_once(start: bytes) -> None:
     """Not only when the connection ends, which may be never."""
     assert isinstance(read([start], ends=False), str)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nothing", "without an answer"),
+        ("only a 100", "without an answer"),
+        ("half a status line", "in the middle of its answer"),
+        ("half a head", "in the middle of its answer"),
+        ("a short body", "in the middle of its answer"),
+        ("chunks that break off", "in the middle of its answer"),
+    ],
+)
+def test_whether_an_answer_had_begun_is_said(name: str, words: str) -> None:
+    assert str(read([BAD[name]])).endswith(words)
 
 
 @pytest.mark.parametrize("name", [name for name in BAD if not name.startswith(("half", "nothing", "only"))])
@@ -280,11 +305,35 @@ def test_a_head_that_comes_at_once_has_the_same_end() -> None:
     assert read([fits]) == Read(200, b"", goes_on=True)
 
 
-def test_what_was_good_is_given_before_what_is_wrong() -> None:
+@pytest.mark.threat("T2")
+@pytest.mark.parametrize(
+    ("start", "begun"),
+    [
+        (b"", b"HTTP/1.1 200 "),
+        (CHUNKED, b"1;"),
+        (CHUNKED + b"1\r\nx", b"\r\n1;"),
+        (CHUNKED + b"0\r\n", b"X: "),
+    ],
+    ids=["a head", "the first chunk", "another chunk", "a trailer"],
+)
+def test_up_to_16384_bytes_are_taken_of_a_head_and_between_chunks(start: bytes, begun: bytes) -> None:
+    reader = AnswerReader()
+    reader.feed(start)
+    # The line of the last chunk counts with the trailers behind it.
+    counted = len(begun) + (3 if start.endswith(b"0\r\n") else 0)
+    reader.feed(begun + b"x" * (16_384 - counted))
+    assert reader.problem is None
+    with pytest.raises(BadAnswer, match="16384 bytes"):
+        reader.feed(b"x")
+        reader.end()
+
+
+@pytest.mark.parametrize("nonsense", [b"nope\r\n", b"nope\r\n\r\n"])
+def test_what_was_good_is_given_before_what_is_wrong(nonsense: bytes) -> None:
     """Its sender takes it for delivered."""
     reader = AnswerReader()
-    assert reader.feed(CHUNKED + b"2\r\nok\r\nnope\r\n") == b"ok"
-    assert (reader.status, reader.is_whole) == (200, False)
+    assert reader.feed(CHUNKED + b"2\r\nok\r\n" + nonsense) == b"ok"
+    assert (reader.status, reader.is_whole, reader.is_last) == (200, False, True)
     assert isinstance(reader.problem, BadAnswer)
     assert reader.feed(b"0\r\n\r\n") == b""
     assert not reader.is_whole

@@ -7,7 +7,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
 from trio_signal import (
     ChallengeRequired,
@@ -24,7 +24,7 @@ from trio_signal._continuity import Position
 from trio_signal._decoding import decode_frame
 from trio_signal._envelopes import Decoded
 from trio_signal._events import Event
-from trio_signal._inbox import Inbox
+from trio_signal._inbox import EventStream, Inbox
 
 #: What an item costs beside its raw bytes.
 COST = 512
@@ -270,6 +270,22 @@ async def test_the_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
 
 
 @pytest.mark.contract("R8")
+@pytest.mark.parametrize(("max_bytes", "overflowed"), [(3 * (COST + 60), 0), (3 * (COST + 60) - 1, 1)])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_fills_it_to_the_byte_is_let_in(max_bytes: int, overflowed: int, together: bool) -> None:
+    inbox = Inbox(max_bytes=max_bytes)
+    items = [message(n) for n in range(3)]
+    if together:
+        inbox.put(items, time=5)
+    else:
+        for item in items:
+            inbox.add(item, time=5)
+    assert inbox.statistics().overflowed == overflowed
+    put(inbox, [message(3)], time=5)
+    assert inbox.statistics().overflowed == overflowed + 1
+
+
+@pytest.mark.contract("R8")
 async def test_one_item_larger_than_everything_is_let_in_alone(autojump_clock: MockClock) -> None:
     inbox = Inbox(max_bytes=1000)
     put(inbox, [message(0, 5000), message(1)], time=5)
@@ -338,6 +354,19 @@ async def test_a_place_reached_while_something_waits_is_behind_that(autojump_clo
     assert inbox.position == at(7)
     await inbox.take()
     assert inbox.position == at(20)
+
+
+@pytest.mark.contract("R5")
+@pytest.mark.parametrize("item", [message(9), challenge(9)], ids=["a message", "a challenge"])
+async def test_what_has_no_number_does_not_take_the_position_back(
+    autojump_clock: MockClock, item: Event
+) -> None:
+    inbox = Inbox(position=at(3))
+    inbox.advance(at(7))
+    put(inbox, [item], time=5)
+    assert inbox.position == at(7)
+    await inbox.take()
+    assert inbox.position == at(7)
 
 
 @pytest.mark.contract("R4", "R5", "R8")
@@ -507,6 +536,23 @@ async def test_a_task_that_waits_is_woken_by_whatever_comes(autojump_clock: Mock
     assert taken == [message(0), undecodable(1), Gap(GapReason.GATEWAY, 1, 2)]
 
 
+@pytest.mark.contract("R8")
+async def test_a_gap_for_what_has_no_room_wakes_a_task_of_its_own(autojump_clock: MockClock) -> None:
+    inbox = Inbox(max_items=1)
+    taken: list[Event] = []
+
+    async def taker() -> None:
+        taken.append(await inbox.take())
+
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 60
+        for _ in range(2):
+            nursery.start_soon(taker)
+        await wait_all_tasks_blocked()
+        put(inbox, [message(0), message(1)], time=5)
+    assert taken == [message(0), Gap(GapReason.OVERFLOW, 5, 5, count=1)]
+
+
 async def test_an_item_that_another_task_took_first_leaves_the_woken_one_waiting(
     autojump_clock: MockClock,
 ) -> None:
@@ -593,23 +639,95 @@ async def test_an_item_that_comes_while_a_cancelled_task_leaves_wakes_the_next(
     assert taken[3] == message(3)
 
 
-async def test_a_loop_over_many_items_gives_others_a_turn(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_loop_over_many_items_gives_others_a_turn_after_each_thousand(
+    autojump_clock: MockClock, waits: bool, is_stream: bool
+) -> None:
+    """Whether they were there before, or came while it waited."""
     inbox = Inbox()
-    put(inbox, map(message, range(5000)), time=5)
-    turns = 0
+    items = [message(n) for n in range(5000)]
+    taken: list[Event] = []
+    #: How many had been taken each time that the loop let others go on.
+    turns: list[int] = []
 
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
+    class Turns(trio.abc.Instrument):
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task.coro.cr_code is loop.__code__:
+                turns.append(len(taken))
+
+    async def loop() -> None:
+        stream = EventStream(inbox, None)
+        for _ in range(5000):
+            taken.append(await (anext(stream) if is_stream else inbox.take()))
+
+    instrument = Turns()
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        async with trio.open_nursery() as nursery:
+            if not waits:
+                put(inbox, items, time=5)
+            nursery.start_soon(loop)
+            if waits:
+                await wait_all_tasks_blocked()
+                put(inbox, items, time=5)
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
+    assert taken == items
+    assert turns == [0, 1000, 2000, 3000, 4000, 5000]
+
+
+@pytest.mark.parametrize("acknowledge", [False, True])
+@pytest.mark.parametrize("keeps_account", [False, True])
+async def test_a_stream_gives_what_is_there_without_a_checkpoint_but_notices_a_cancellation(
+    autojump_clock: MockClock, acknowledge: bool, keeps_account: bool
+) -> None:
+    """After 32 events at the latest."""
+    inbox = Inbox(acknowledge=acknowledge)
+    put(inbox, map(message, range(100)), time=5)
+    stream = EventStream(inbox, (lambda _: None) if keeps_account else None)
+    with assert_checkpoints():
+        await anext(stream)
+    with assert_no_checkpoints():
+        # Of the 99 that are left of the turn; with the 96th it looks, and with each 32nd.
+        for _ in range(3):
+            await anext(stream)
+    await anext(stream)
+    taken = 5
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        for _ in range(40):
+            await anext(stream)
+            taken += 1
+    assert scope.cancelled_caught
+    assert 5 < taken < 5 + 32
+    assert await anext(stream) == message(taken)
+
+
+@pytest.mark.contract("R5")
+@pytest.mark.parametrize("waits", [False, True])
+async def test_each_event_that_a_stream_gives_is_counted_as_done_with(
+    autojump_clock: MockClock, waits: bool
+) -> None:
+    inbox, done, given = Inbox(), list[Event](), list[Event]()
+    stream = EventStream(inbox, done.append)
+
+    async def loop() -> None:
+        for n in range(40):
+            given.append(await anext(stream))
+            assert done == [message(each) for each in range(n + 1)]
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(other)
-        for n in range(5000):
-            assert await inbox.take() == message(n)
-        nursery.cancel_scope.cancel()
-    assert 3 <= turns <= 20
+        if waits:
+            nursery.start_soon(loop)
+            await wait_all_tasks_blocked()
+        put(inbox, map(message, range(40)), time=5)
+        if not waits:
+            nursery.start_soon(loop)
+    assert given == done
+    inbox.close()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
 
 
 @pytest.mark.parametrize("acknowledge", [False, True])

@@ -32,18 +32,21 @@ from trio_signal._contents import MAX_TEXT_BYTES, Reaction, RemoteDelete, Text
 from trio_signal._outcomes import Ledger
 from trio_signal._outgoing import (
     begin_writing,
+    conversation_of,
     drop,
     enter_buffer,
     expire,
     hold,
     is_decided,
     is_held,
+    is_in_doubt,
     is_new,
     is_waiting,
     keep_outcome,
     leave_to_next,
     on_decided,
     on_done,
+    put_in_doubt,
     settle,
     tell,
     was_in_buffer,
@@ -250,11 +253,23 @@ TestOutgoingMachine = pytest.mark.contract("O1", "O2", "O8")(OutgoingMachine.Tes
 )
 def test_an_earlier_doubt_makes_every_failure_unknown(last: Outcome, outcome: Outcome) -> None:
     message = OutgoingMessage(PEER, "hello")
+    hold(message)
+    assert not is_in_doubt(message)
     for doubt in (DOUBT, None):
         hold(message, doubt)
+        assert is_in_doubt(message)
         assert begin_writing(message)
     settle(message, last)
     assert message.outcome == outcome
+
+
+@pytest.mark.contract("O5")
+def test_the_doubt_of_an_earlier_process_is_one() -> None:
+    message = OutgoingMessage(PEER, "hello")
+    put_in_doubt(message, DOUBT, 2)
+    assert is_in_doubt(message)
+    assert drop(message, DropReason.CLOSED)
+    assert message.outcome == DOUBT
 
 
 @pytest.mark.contract("O5")
@@ -299,6 +314,64 @@ def test_nothing_expires_a_moment_too_early() -> None:
     clock.now = DEADLINE
     expire(message)
     assert message.outcome == Dropped(DropReason.EXPIRED)
+
+
+def outcome_of(message: OutgoingMessage) -> Outcome | None:
+    return message.outcome
+
+
+def is_live(message: OutgoingMessage) -> bool:
+    return is_waiting(message) or is_held(message)
+
+
+@pytest.mark.contract("O8")
+@pytest.mark.parametrize("phase", [enter_buffer, hold])
+@pytest.mark.parametrize(
+    ("look", "before", "after"),
+    [
+        (outcome_of, None, Dropped(DropReason.EXPIRED)),
+        (is_decided, False, True),
+        (is_live, True, False),
+        (begin_writing, True, False),
+    ],
+    ids=["its outcome", "is it decided", "is it live", "may it leave"],
+)
+def test_whoever_looks_at_a_message_finds_that_its_time_is_over(
+    look: Callable[[OutgoingMessage], object],
+    before: object,
+    after: object,
+    phase: Callable[[OutgoingMessage], None],
+) -> None:
+    """Nobody else tells it so: there is no task for each message."""
+    for deadline, now, expected in ((DEADLINE, DEADLINE - 1, before), (DEADLINE, DEADLINE, after)):
+        clock, decided = Clock(), list[OutgoingMessage]()
+        message = OutgoingMessage(PEER, "hello", deadline=deadline, clock=clock)
+        on_decided(message, decided.append)
+        phase(message)
+        clock.now = now
+        assert look(message) == expected
+        assert decided == ([message] if now == DEADLINE else [])
+    endless = OutgoingMessage(PEER, "hello", clock=Clock())
+    phase(endless)
+    assert look(endless) == before
+
+
+@pytest.mark.contract("O4")
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("+15550100", "+15550100", True),
+        ("+15550100", "+15550101", False),
+        ("0f9ca8ba-0000-4000-8000-00000000abcd", "0F9CA8BA-0000-4000-8000-00000000ABCD", True),
+        ("ada.01", "Ada.01", True),
+        ("group.QUFBQQ==", "group.QUFBQQ==", True),
+        ("group.QUFBQQ==", "group.qufbqq==", False),
+    ],
+)
+def test_case_tells_nobody_apart_but_groups(one: str, other: str, is_same: bool) -> None:
+    first, second = (conversation_of(OutgoingMessage(to, "hello")) for to in (one, other))
+    assert (first == second) == is_same
+    assert first != conversation_of(OutgoingMessage(one, "hello", account="+15550001"))
 
 
 @pytest.mark.contract("O1")
@@ -367,6 +440,8 @@ async def test_what_is_left_to_the_next_process_has_no_outcome_in_this_one(autoj
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
         assert leave_to_next(message)
+    with assert_checkpoints(), pytest.raises(ClientClosed, match="the next process sends it"):
+        await message.wait()
     assert not message.withdraw()
     assert not drop(message, DropReason.CLOSED)
     assert message.outcome is None
