@@ -1119,7 +1119,7 @@ def test_waiting_for_room_is_first_come_first_served(ops: list[str], max_size: i
 
 
 @pytest.mark.parametrize("overflow", ["drop_newest", "wait"])
-async def test_admit_is_a_checkpoint_where_there_is_no_room_at_once(
+async def test_admit_is_a_checkpoint_for_what_is_not_let_in_at_once(
     overflow: Overflow, autojump_clock: MockClock
 ) -> None:
     buffer = MessageBuffer(1, overflow=overflow)
